@@ -1,0 +1,153 @@
+"""Settings and all paths. Owns the order defaults < config.toml < environment < flags.
+
+Reads files and the environment only when ``load`` is called; imports nothing of moshid but errors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from moshid.errors import BadSettings, SocketPathTooLong
+
+SOCKET_PATH_LIMIT_BYTES = 103 if sys.platform == "darwin" else 107
+"""Longest AF_UNIX path: sizeof(sun_path) is 104 on macOS and 108 on Linux, with the final NUL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Each field is documented in docs/operations.md."""
+
+    home: Path
+    socket: Path
+    log_level: str = "info"
+    log_max_bytes: int = 10_000_000
+    log_keep: int = 3
+    download_profile: str = "auto"
+    download_progress_hz: float = 4.0
+    model_restart_max: int = 5
+    model_restart_backoff_s: float = 0.5
+    worker_heartbeat_s: float = 5.0
+    worker_heartbeat_missed_max: int = 12
+    stop_timeout_s: float = 10.0
+    talk_keep_transcripts: int = 50
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite chunk ledger."""
+        return self.home / "ledger.db"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by flock for the daemon's whole life."""
+        return self.home / "moshid.lock"
+
+    @property
+    def config(self) -> Path:
+        """The optional TOML file."""
+        return self.home / "config.toml"
+
+    @property
+    def log_file(self) -> Path:
+        """JSON lines, rotated by the daemon itself."""
+        return self.home / "moshid.log"
+
+    @property
+    def transcripts(self) -> Path:
+        """One JSON-lines file a talk."""
+        return self.home / "transcripts"
+
+    @property
+    def run_dir(self) -> Path:
+        """FIFOs that clients make for ``--in -`` and ``--out -``."""
+        return self.home / "run"
+
+
+def default_home(env: Mapping[str, str]) -> Path:
+    """``MOSHID_HOME``, else the platform's place for a user's state."""
+    if env.get("MOSHID_HOME"):
+        return Path(env["MOSHID_HOME"]).expanduser().absolute()
+    user = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    if sys.platform == "darwin":
+        return user / "Library" / "Application Support" / "moshid"
+    state = env.get("XDG_STATE_HOME")
+    return (Path(state) if state else user / ".local" / "state") / "moshid"
+
+
+def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Settings from defaults, ``config.toml``, ``MOSHID_*`` variables and flags, in that order.
+
+    Raises:
+        BadSettings: an unknown key, or a value of the wrong type.
+        SocketPathTooLong: the control socket's path is over the platform's limit.
+    """
+    env = os.environ if env is None else env
+    given = {k: v for k, v in (flags or {}).items() if v is not None}
+    home = Path(given.pop("home")).expanduser().absolute() if "home" in given else default_home(env)
+    values: dict[str, Any] = {"home": home, "socket": home / "moshid.sock"}
+    values |= _from_toml(home / "config.toml")
+    values |= _from_env(env)
+    values |= {name: _convert(name, value, f"--{name}") for name, value in given.items()}
+    settings = Settings(**values)
+    if len(os.fsencode(settings.socket)) > SOCKET_PATH_LIMIT_BYTES:
+        raise SocketPathTooLong(
+            f"the control socket's path has {len(os.fsencode(settings.socket))} bytes, over the "
+            f"platform's limit of {SOCKET_PATH_LIMIT_BYTES}: {settings.socket}"
+        )
+    return settings
+
+
+def setting_names() -> list[str]:
+    """The names that config.toml, MOSHID_<NAME> and the flags may set, besides home."""
+    return [f.name for f in fields(Settings) if f.name != "home"]
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadSettings(f"{path} cannot be read: {e}") from e
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise BadSettings(f"{path} is not TOML: {e}") from e
+    return {name: _convert(name, value, str(path)) for name, value in table.items()}
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: _convert(name, env[var], var)
+        for name in setting_names()
+        if env.get(var := f"MOSHID_{name.upper()}")
+    }
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    """``value`` as the field's type; strings are parsed, since the environment has no others."""
+    kinds = {f.name: str(f.type) for f in fields(Settings) if f.name != "home"}
+    if name not in kinds:
+        raise BadSettings(f"{source}: there is no setting {name!r}; known: {', '.join(kinds)}")
+    try:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
+            raise TypeError(f"{value!r} has the wrong type")
+        match kinds[name]:
+            case "Path":
+                return Path(value).expanduser().absolute()  # type: ignore[arg-type]
+            case "int":
+                converted: Any = int(value)  # type: ignore[arg-type]
+            case "float":
+                converted = float(value)  # type: ignore[arg-type]
+            case _:
+                return str(value)
+    except (TypeError, ValueError) as e:
+        raise BadSettings(f"{source}: {name} should be {kinds[name]}: {e}") from e
+    if converted < 0:
+        raise BadSettings(f"{source}: {name} may not be negative")
+    return converted
