@@ -1,0 +1,127 @@
+"""Worker processes: the real exec, handshake, calls, descriptors, death and orphans."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from moshid.errors import BadCheckpoint, WorkerDied
+from moshid.settings import Settings
+from moshid.supervisor import Backoff, WorkerProcess
+
+ECHO = "tests.fakes.echo_worker"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, socket=tmp_path / "s", stop_timeout_s=4.0)
+
+
+@pytest.fixture
+def told() -> asyncio.Queue[tuple[str, dict[str, Any]]]:
+    return asyncio.Queue()
+
+
+@pytest_asyncio.fixture
+async def worker(
+    settings: Settings, told: asyncio.Queue[tuple[str, dict[str, Any]]]
+) -> AsyncIterator[WorkerProcess]:
+    process = await WorkerProcess.start(
+        ECHO, settings, on_event=lambda event, data: told.put_nowait((event, data))
+    )
+    yield process
+    await process.stop()
+    assert process.exited.done()
+
+
+@pytest.mark.asyncio
+async def test_it_answers_and_tells(
+    worker: WorkerProcess, told: asyncio.Queue[tuple[str, dict[str, Any]]]
+) -> None:
+    big = {"text": "é" * 300_000}
+    assert await worker.call("echo", big) == big
+    await worker.call("notify", {"n": 1})
+    assert await told.get() == ("told", {"n": 1})
+
+
+@pytest.mark.asyncio
+async def test_errors_cross_the_process_boundary_by_kind(worker: WorkerProcess) -> None:
+    with pytest.raises(BadCheckpoint, match="no such weights") as caught:
+        await worker.call("fail")
+    assert caught.value.hint == "fetch them"
+
+
+@pytest.mark.asyncio
+async def test_descriptors_travel(worker: WorkerProcess) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            await worker.call("write_to_fd", fds=[theirs.fileno()])
+        assert ours.recv(100) == b"hello through the descriptor"
+        assert ours.recv(100) == b"", "the worker's and our copy are closed"
+
+
+@pytest.mark.asyncio
+async def test_death_fails_the_waiting_call(worker: WorkerProcess) -> None:
+    with pytest.raises(WorkerDied):
+        await worker.call("crash")
+    assert await worker.exited == -signal.SIGKILL
+    with pytest.raises(WorkerDied):
+        await worker.call("echo")
+
+
+@pytest.mark.asyncio
+async def test_a_busy_worker_still_answers_pings_and_can_be_killed(worker: WorkerProcess) -> None:
+    await worker.call("busy")
+    assert "busy_with" in await worker.call("ping", timeout_s=30)
+    await worker.kill()
+    assert await worker.exited == -signal.SIGKILL
+
+
+@pytest.mark.asyncio
+async def test_a_silent_worker_is_killed(tmp_path: Path) -> None:
+    impatient = Settings(
+        home=tmp_path,
+        socket=tmp_path / "s",
+        worker_heartbeat_s=0.05,
+        worker_heartbeat_missed_max=2,
+        stop_timeout_s=2.0,
+    )
+    worker = await WorkerProcess.start(ECHO, impatient, on_event=lambda _event, _data: None)
+    os.kill(worker.pid, signal.SIGSTOP)
+    assert await worker.exited == -signal.SIGKILL
+    await worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_cannot_start_is_reported(settings: Settings) -> None:
+    with pytest.raises(WorkerDied, match="did not start"):
+        await WorkerProcess.start("tests.fakes.no_such", settings, on_event=lambda _e, _d: None)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_dies_with_its_parent(worker: WorkerProcess) -> None:
+    process = psutil.Process(worker.pid)
+    worker._sock.shutdown(socket.SHUT_RDWR)
+    assert await worker.exited == 0
+    assert not process.is_running()
+
+
+def test_backoff_grows_and_gives_up() -> None:
+    backoff = Backoff(1.0, tries_max=3)
+    waits = [backoff.next_s() for _ in range(4)]
+    assert waits[3] is None
+    assert [w is not None and 0.8 * 2**i <= w <= 1.2 * 2**i for i, w in enumerate(waits[:3])] == [
+        True
+    ] * 3
+    backoff.reset()
+    assert backoff.next_s() is not None
