@@ -1,0 +1,1 @@
+"""What the demonstration needs besides moshid itself: a small model, a Hub on loopback."""

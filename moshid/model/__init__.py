@@ -1,0 +1,1 @@
+"""The resident model: catalogue, worker process, generation step, supervision."""
