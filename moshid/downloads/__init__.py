@@ -1,0 +1,1 @@
+"""Downloads that survive anything: ledger, plan, fetch, verification, publication."""
