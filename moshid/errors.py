@@ -12,6 +12,7 @@ to do about it) and ``retryable`` (whether the same call may succeed later, unch
     │  ├─ MethodNotFound         rpc.method_not_found
     │  ├─ InvalidParams          rpc.invalid_params
     │  ├─ LineTooLong            rpc.line_too_long
+    │  ├─ TooManyRequests        rpc.too_many_requests
     │  ├─ RequestCancelled       rpc.cancelled
     │  ├─ ProtocolMismatch       rpc.protocol_mismatch
     │  └─ InternalError          rpc.internal
@@ -125,6 +126,14 @@ class LineTooLong(RpcError):
     kind = "rpc.line_too_long"
     code = -32600
     default_hint = "Keep each line under 1 MiB."
+
+
+class TooManyRequests(RpcError):
+    """Too many unanswered requests on one connection."""
+
+    kind = "rpc.too_many_requests"
+    retryable = True
+    default_hint = "Wait for answers before you ask for more, or open another connection."
 
 
 class RequestCancelled(RpcError):

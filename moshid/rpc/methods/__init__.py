@@ -1,0 +1,1 @@
+"""The methods, one module a subject; each names its own in ``METHODS``."""

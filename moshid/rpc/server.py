@@ -1,0 +1,95 @@
+"""The listening socket: who may connect, and one task for each who does.
+
+Owns the socket file: bound under umask 0177 in a directory of ours, removed at the end. Only the
+holder of the home's lock may call this, since it removes a stale socket first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from moshid.errors import HomeUnusable
+from moshid.rpc.connection import Connection
+from moshid.rpc.dispatch import Dispatcher
+from moshid.rpc.wire import LINE_BYTES_MAX
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 64
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user id of the process at the other end of a connected Unix socket."""
+    if sys.platform == "darwin":
+        # struct xucred: u32 version, uid, i16 ngroups, ...; SOL_LOCAL is 0, LOCAL_PEERCRED is 1.
+        data = sock.getsockopt(0, 1, 76)
+        return int(struct.unpack_from("=II", data)[1])
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", data)[1])
+
+
+class RpcServer:
+    """Serves the control socket."""
+
+    def __init__(self, path: Path, dispatcher: Dispatcher[Any]) -> None:
+        self._path = path
+        self._dispatcher = dispatcher
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def run(self, *, started: asyncio.Event) -> None:
+        """Listen until cancelled; then end every connection and remove the socket."""
+        listener = self._bind()
+        server = await asyncio.start_unix_server(
+            self._accept, sock=listener, limit=LINE_BYTES_MAX, backlog=BACKLOG
+        )
+        started.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+
+    def _bind(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        old_umask = os.umask(0o177)
+        try:
+            if self._path.is_socket():
+                self._path.unlink()
+            listener.bind(os.fspath(self._path))
+        except OSError as e:
+            listener.close()
+            raise HomeUnusable(f"the control socket {self._path} cannot be made: {e}") from e
+        finally:
+            os.umask(old_umask)
+        return listener
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        uid = peer_uid(writer.get_extra_info("socket"))
+        if uid != os.getuid():
+            log.warning("refused a connection of another user", extra={"peer_uid": uid})
+            writer.close()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await Connection(reader, writer, self._dispatcher).run()
+        except* asyncio.CancelledError:
+            log.debug("connection ended by the daemon's stop")
+        except* Exception:
+            log.exception("a connection failed unexpectedly")
+        finally:
+            self._connections.discard(task)

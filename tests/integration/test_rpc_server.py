@@ -1,0 +1,288 @@
+"""The control socket with a small table of methods: shapes, limits, cancellation, events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from moshid.errors import ModelNotFound
+from moshid.events import QUEUE_EVENTS_MAX, Bus
+from moshid.rpc.caller import Caller
+from moshid.rpc.dispatch import Dispatcher
+from moshid.rpc.methods import events as event_methods
+from moshid.rpc.registry import Method, NoParams, Params, table
+from moshid.rpc.server import RpcServer, peer_uid
+from moshid.rpc.wire import LINE_BYTES_MAX
+
+pytestmark = pytest.mark.asyncio
+
+
+@dataclass
+class SmallApp:
+    """What the handlers below share with the test."""
+
+    bus: Bus = field(default_factory=Bus)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class AddParams(Params):
+    """Two numbers."""
+
+    a: int
+    b: int = 1
+
+
+async def add(_app: SmallApp, _caller: Caller, p: AddParams) -> dict[str, Any]:
+    """Add two numbers."""
+    return {"sum": p.a + p.b}
+
+
+async def broken(_app: SmallApp, _caller: Caller, _p: NoParams) -> dict[str, Any]:
+    """Fail in an unexpected way."""
+    raise ZeroDivisionError("secret inside text")
+
+
+async def missing(_app: SmallApp, _caller: Caller, _p: NoParams) -> dict[str, Any]:
+    """Fail by kind."""
+    raise ModelNotFound("no model 'x'", suggestions=["y"])
+
+
+async def wait(app: SmallApp, caller: Caller, _p: NoParams) -> dict[str, Any]:
+    """Wait for ever."""
+    caller.connection.on_close(app.closed.set)
+    app.waiting.set()
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        app.cancelled.set()
+    return {}
+
+
+METHODS = table(
+    [
+        Method("add", AddParams, add),
+        Method("broken", NoParams, broken),
+        Method("missing", NoParams, missing),
+        Method("wait", NoParams, wait),
+        *event_methods.METHODS,
+    ]
+)
+
+
+class Client:
+    """A line-JSON client for tests."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, value: Any) -> None:
+        """Send one JSON value as a line."""
+        self.send_raw(json.dumps(value).encode() + b"\n")
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.writer.write(data)
+
+    async def receive(self) -> Any:
+        """The next line's value; None at end of file."""
+        line = await self.reader.readline()
+        return json.loads(line) if line else None
+
+    async def call(self, method: str, params: Any = None, request_id: Any = 1) -> Any:
+        """One call's reply."""
+        self.send({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params or {}})
+        return await self.receive()
+
+
+@pytest.fixture
+def app() -> SmallApp:
+    return SmallApp()
+
+
+@pytest.fixture
+def server(tmp_path: Path, app: SmallApp) -> RpcServer:
+    return RpcServer(tmp_path / "control.sock", Dispatcher(METHODS, app))
+
+
+@pytest_asyncio.fixture
+async def path(tmp_path: Path, server: RpcServer) -> AsyncIterator[Path]:
+    started = asyncio.Event()
+    task = asyncio.create_task(server.run(started=started))
+    await started.wait()
+    yield tmp_path / "control.sock"
+    task.cancel()
+    await asyncio.wait({task})
+    assert not (tmp_path / "control.sock").exists()
+
+
+@pytest_asyncio.fixture
+async def client(path: Path) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_unix_connection(path, limit=2 * LINE_BYTES_MAX)
+    yield Client(reader, writer)
+    writer.close()
+
+
+async def test_the_socket_is_ours_alone(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    a, b = socket.socketpair()
+    with a, b:
+        assert peer_uid(a) == os.getuid()
+
+
+async def test_a_call_and_its_defaults(client: Client) -> None:
+    assert await client.call("add", {"a": 2}) == {"jsonrpc": "2.0", "id": 1, "result": {"sum": 3}}
+    assert (await client.call("add", {"a": 2, "b": 5}, "x"))["id"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "code"),
+    [
+        (b"{not json\n", "rpc.parse_error", -32700),
+        (b"\xff\xfe\n", "rpc.parse_error", -32700),
+        (b"[" * 200_000 + b"\n", "rpc.parse_error", -32700),
+        (b"3\n", "rpc.invalid_request", -32600),
+        (b"[]\n", "rpc.invalid_request", -32600),
+        (b'{"jsonrpc":"1.0","id":1,"method":"add"}\n', "rpc.invalid_request", -32600),
+        (b'{"jsonrpc":"2.0","id":1}\n', "rpc.invalid_request", -32600),
+        (b'{"jsonrpc":"2.0","id":{},"method":"add"}\n', "rpc.invalid_request", -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"no"}\n', "rpc.method_not_found", -32601),
+        (b'{"jsonrpc":"2.0","id":1,"method":"add","params":[1]}\n', "rpc.invalid_params", -32602),
+        (b'{"jsonrpc":"2.0","id":1,"method":"add"}\n', "rpc.invalid_params", -32602),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"add","params":{"a":"2"}}\n',
+            "rpc.invalid_params",
+            -32602,
+        ),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"add","params":{"a":2,"c":3}}\n',
+            "rpc.invalid_params",
+            -32602,
+        ),
+        (b'"' + b"a" * (LINE_BYTES_MAX + 10) + b'"\n', "rpc.line_too_long", -32600),
+    ],
+)
+async def test_bad_input_is_told_and_the_connection_goes_on(
+    client: Client, line: bytes, kind: str, code: int
+) -> None:
+    client.send_raw(line)
+    error = (await client.receive())["error"]
+    assert (error["data"]["kind"], error["code"]) == (kind, code)
+    assert error["data"]["hint"]
+    assert (await client.call("add", {"a": 1}))["result"] == {"sum": 2}
+
+
+async def test_errors_by_kind_and_no_inside_text(client: Client) -> None:
+    error = (await client.call("missing"))["error"]
+    assert error["data"] | {"hint": ""} == {
+        "kind": "model.not_found",
+        "hint": "",
+        "retryable": False,
+        "suggestions": ["y"],
+    }
+    inside = await client.call("broken")
+    assert inside["error"]["code"] == -32603
+    assert inside["error"]["data"]["reference"]
+    assert "secret" not in json.dumps(inside)
+
+
+async def test_a_batch_is_answered_element_by_element(client: Client) -> None:
+    good = {"jsonrpc": "2.0", "id": 1, "method": "add", "params": {"a": 1}}
+    note = {"jsonrpc": "2.0", "method": "add", "params": {"a": 1}}
+    client.send([good, 7, note, {**good, "id": 2, "method": "no"}])
+    replies = await client.receive()
+    assert [r.get("result") or r["error"]["data"]["kind"] for r in replies] == [
+        {"sum": 2},
+        "rpc.invalid_request",
+        "rpc.method_not_found",
+    ]
+    client.send([note])
+    client.send(note)
+    assert (await client.call("add", {"a": 5}))["result"] == {"sum": 6}, "notes are not answered"
+
+
+async def test_cancelling_a_request(client: Client, app: SmallApp) -> None:
+    client.send({"jsonrpc": "2.0", "id": 9, "method": "wait"})
+    await app.waiting.wait()
+    client.send({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 9}})
+    reply = await client.receive()
+    assert (reply["id"], reply["error"]["code"]) == (9, -32800)
+    assert app.cancelled.is_set()
+
+
+async def test_a_disconnect_cancels_waits_and_tells_the_owner(
+    client: Client, app: SmallApp
+) -> None:
+    client.send({"jsonrpc": "2.0", "id": 9, "method": "wait"})
+    await app.waiting.wait()
+    client.writer.close()
+    await app.cancelled.wait()
+    await app.closed.wait()
+
+
+async def test_a_client_that_asks_and_leaves_at_once_leaves_nothing_behind(
+    client: Client, server: RpcServer, app: SmallApp
+) -> None:
+    await client.call("add", {"a": 1})
+    (connection,) = server._connections
+    client.send({"jsonrpc": "2.0", "id": 9, "method": "wait"})
+    client.writer.close()
+    await connection
+    assert app.waiting.is_set() == app.cancelled.is_set() == app.closed.is_set()
+
+
+async def test_a_half_closed_client_still_gets_its_answer(client: Client) -> None:
+    client.send({"jsonrpc": "2.0", "id": 1, "method": "add", "params": {"a": 1}})
+    client.writer.write_eof()
+    assert (await client.receive())["result"] == {"sum": 2}
+    assert await client.receive() is None
+
+
+async def test_a_subscription_answers_with_a_snapshot_then_counts(
+    client: Client, app: SmallApp
+) -> None:
+    app.bus.provide_snapshot("model", lambda: {"state": "ready"})
+    reply = await client.call("events.subscribe", {"topics": ["model", "talk.text"]})
+    assert reply["result"] == {"subscription": 1, "snapshot": {"model": {"state": "ready"}}}
+    app.bus.publish("model", {"n": 1}, key="model")
+    app.bus.publish("download", {"n": 2})
+    app.bus.publish("talk.text", {"n": 3})
+    events = [(await client.receive())["params"] for _ in range(2)]
+    assert [(e["seq"], e["topic"], e["data"]) for e in events] == [
+        (1, "model", {"n": 1}),
+        (2, "talk.text", {"n": 3}),
+    ]
+    assert (await client.call("events.unsubscribe", {"subscription": 1}))["result"] == {}
+    app.bus.publish("model", {"n": 4})
+    again = await client.call("events.unsubscribe", {"subscription": 1})
+    assert again["error"]["data"]["kind"] == "rpc.invalid_params"
+
+
+async def test_an_unknown_topic_is_refused(client: Client) -> None:
+    error = (await client.call("events.subscribe", {"topics": ["weather"]}))["error"]
+    assert error["data"]["kind"] == "rpc.invalid_params"
+
+
+async def test_a_slow_consumer_is_told_what_it_lost(client: Client, app: SmallApp) -> None:
+    await client.call("events.subscribe", {"topics": ["model", "talk.text"]})
+    # All in one turn of the loop, so that the pump cannot run in between.
+    app.bus.publish("talk.text", {"keep": True})
+    for n in range(QUEUE_EVENTS_MAX + 10):
+        app.bus.publish("model", {"n": n}, key="model")
+    first = await client.receive()
+    assert first["method"] == "events.lagged"
+    assert first["params"] == {"subscription": 1, "dropped": 11, "seq": 1}
+    assert (await client.receive())["params"]["data"] == {"keep": True}, "no state update: kept"
+    assert (await client.receive())["params"]["data"] == {"n": 11}
