@@ -28,6 +28,7 @@ class Settings:
     log_level: str = "info"
     log_max_bytes: int = 10_000_000
     log_keep: int = 3
+    default_model: str = "moshiko"
     download_profile: str = "auto"
     download_progress_hz: float = 4.0
     model_restart_max: int = 5
@@ -129,6 +130,19 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+_CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "download_profile": ("auto", "verified", "robust", "parallel", "turbo"),
+}
+
+
+def _choice(name: str, value: str) -> str:
+    choices = _CHOICES.get(name)
+    if choices is not None and value not in choices:
+        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+    return value
+
+
 def _convert(name: str, value: Any, source: str) -> Any:
     """``value`` as the field's type; strings are parsed, since the environment has no others."""
     kinds = {f.name: str(f.type) for f in fields(Settings) if f.name != "home"}
@@ -145,7 +159,7 @@ def _convert(name: str, value: Any, source: str) -> Any:
             case "float":
                 converted = float(value)  # type: ignore[arg-type]
             case _:
-                return str(value)
+                return _choice(name, str(value))
     except (TypeError, ValueError) as e:
         raise BadSettings(f"{source}: {name} should be {kinds[name]}: {e}") from e
     if converted < 0:

@@ -1,0 +1,57 @@
+"""The daemon's home folder: made private, locked by flock for life. Owns single instance."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from moshid.errors import AlreadyRunning, HomeUnusable
+from moshid.settings import Settings
+
+
+def prepare(settings: Settings) -> None:
+    """Make the home folder, and the socket's, private to this user.
+
+    Raises:
+        HomeUnusable: it cannot be made or written, or belongs to somebody else.
+    """
+    try:
+        for folder in (settings.home, settings.transcripts, settings.run_dir):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = settings.home.stat()
+        if facts.st_uid != os.getuid():
+            raise HomeUnusable(f"{settings.home} belongs to another user (uid {facts.st_uid})")
+        if facts.st_mode & 0o077:
+            settings.home.chmod(0o700)
+        settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise HomeUnusable(f"{settings.home} cannot be used: {e}") from e
+    if not os.access(settings.home, os.W_OK | os.X_OK):
+        raise HomeUnusable(f"{settings.home} cannot be written")
+
+
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Hold ``moshid.lock`` with our process id in it, for as long as the block runs.
+
+    The kernel drops the lock when the process ends, however it ends; the file stays.
+
+    Raises:
+        AlreadyRunning: another daemon holds it.
+    """
+    fd = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            owner = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise AlreadyRunning(
+                f"a daemon (process {owner}) is running already in {settings.home}", pid=owner
+            ) from e
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,65 @@
+"""The home folder: private, and one daemon's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moshid import home
+from moshid.errors import AlreadyRunning, HomeUnusable
+from moshid.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", socket=tmp_path / "home" / "s")
+
+
+def test_the_folder_is_private_even_if_it_was_not(settings: Settings) -> None:
+    settings.home.mkdir(mode=0o755)
+    home.prepare(settings)
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
+    assert settings.transcripts.is_dir()
+
+
+def test_a_file_in_its_place_is_told(settings: Settings) -> None:
+    settings.home.write_text("")
+    with pytest.raises(HomeUnusable):
+        home.prepare(settings)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_somebody_elses_folder_is_refused(settings: Settings) -> None:
+    settings.home.mkdir()
+    os.chown(settings.home, 65534, -1)
+    with pytest.raises(HomeUnusable, match="another user"):
+        home.prepare(settings)
+
+
+def test_a_second_holder_is_refused_until_the_first_lets_go(settings: Settings) -> None:
+    home.prepare(settings)
+    with home.locked(settings):
+        with pytest.raises(AlreadyRunning, match=str(os.getpid())), home.locked(settings):
+            pytest.fail("two holders")
+        assert settings.lock.read_text() == f"{os.getpid()}\n"
+    with home.locked(settings):
+        assert settings.lock.read_text() == f"{os.getpid()}\n"
+
+
+def test_the_lock_dies_with_its_holder(settings: Settings) -> None:
+    home.prepare(settings)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from moshid import home;"
+        "from moshid.settings import Settings;"
+        "p = Path(sys.argv[1]);\n"
+        "with home.locked(Settings(home=p, socket=p / 's')): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(settings.home)], check=False)
+    assert done.returncode == -9
+    with home.locked(settings):
+        assert settings.lock.exists()
