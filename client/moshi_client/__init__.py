@@ -1,1 +1,3 @@
-"""The thin clients of moshid. Standard library only; imports neither moshid nor asyncio."""
+"""moshi-client: the thin client of moshid. Standard library only; never imports moshid."""
+
+__version__ = "0.1.0"

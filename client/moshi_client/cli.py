@@ -1,0 +1,110 @@
+"""The command line: argv → command → exit code. Owns the flags that all commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from moshi_client import __version__
+from moshi_client.commands import MODULES
+from moshi_client.context import Context
+from moshi_client.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, ClientError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn, TextIO
+
+    Run = Callable[[Context, argparse.Namespace], int]
+
+_EPILOG = """\
+exit codes: 0 ok, 1 failed, 2 usage, 3 daemon not running, 4 protocol mismatch, 130 interrupted.
+Data goes to stdout, progress and errors to stderr. With --json, stdout carries one object (one a
+line with --follow and `events`), and each line of stderr is {"error": {...}} or {"warning": "..."}.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of exiting, so that --json can have its error as JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"See {self.prog} --help.")
+
+
+class Commands:
+    """Collects the commands; each command module adds its own."""
+
+    def __init__(self, root: _Parser, shared: _Parser) -> None:
+        self.root = root
+        self.parsers: dict[str, argparse.ArgumentParser] = {}
+        self._shared = shared
+        self._subparsers = root.add_subparsers(
+            metavar="COMMAND",
+            dest="command",
+            required=True,
+            prog=root.prog,  # else argparse formats a usage line, for which it imports shutil
+        )
+
+    def add(self, name: str, run: Run, summary: str, *, more: str = "") -> argparse.ArgumentParser:
+        """Add the command ``name``; ``summary`` is its line in the list, ``more`` its help."""
+        parser = self._subparsers.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}".strip(),
+            parents=[self._shared],
+            allow_abbrev=False,
+        )
+        parser.set_defaults(run=run)
+        self.parsers[name] = parser
+        return parser
+
+
+def build_parser() -> Commands:
+    """The whole parser, as the root of its commands."""
+    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    shared.add_argument("--socket", metavar="PATH", help="the daemon's socket ($MOSHID_SOCKET)")
+    shared.add_argument("--home", metavar="DIR", help="the daemon's home ($MOSHID_HOME)")
+    parser = _Parser(
+        prog="moshi-client",
+        description="Control moshid, the service for the full-duplex speech model Moshi.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"moshi-client {__version__}")
+    commands = Commands(parser, shared)
+    for module in MODULES:
+        module.register(commands)
+    return commands
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+) -> int:
+    """Run one command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    fallback = argparse.Namespace(json="--json" in argv)
+    ctx = Context(fallback, env or os.environ, out or sys.stdout, err or sys.stderr)
+    try:
+        args = build_parser().root.parse_args(argv)
+        ctx = Context(args, ctx.env, ctx.out, ctx.err)
+        run: Run = args.run
+        return run(ctx, args)
+    except ClientError as e:
+        ctx.report(e)
+        return e.exit_code
+    except KeyboardInterrupt:
+        ctx.say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except SystemExit as e:  # argparse after --help or --version
+        return EXIT_OK if e.code is None else int(e.code)

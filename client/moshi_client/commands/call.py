@@ -1,0 +1,87 @@
+"""``call`` and ``methods``: the control protocol by hand."""
+
+from __future__ import annotations
+
+import json
+
+from moshi_client import render
+from moshi_client.errors import EXIT_OK, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from moshi_client.cli import Commands
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+
+def register(commands: Commands) -> None:
+    """Add both commands."""
+    call = commands.add(
+        "call",
+        _call,
+        "call a method of the control protocol",
+        more="Parameters: one JSON object, or key=value, where a value that is JSON is taken as "
+        "such and anything else as a string. Without --json the result is indented.",
+    )
+    call.add_argument("method", metavar="METHOD", help="see moshi-client methods")
+    call.add_argument("params", metavar="JSON|KEY=VALUE", nargs="*", help="its parameters")
+    commands.add("methods", _methods, "the methods of the control protocol")
+
+
+def _call(ctx: Context, args: argparse.Namespace) -> int:
+    params = parse_params(args.params)
+    connection, _ = ctx.connect()
+    with connection:
+        result = connection.call(args.method, params)
+    ctx.emit(result, json.dumps(result, indent=2, ensure_ascii=False))
+    return EXIT_OK
+
+
+def parse_params(words: list[str]) -> Json:
+    """The parameters that ``words`` mean.
+
+    Raises:
+        UsageError: neither a JSON object nor key=value.
+    """
+    if len(words) == 1 and words[0].lstrip().startswith("{"):
+        try:
+            params: Json = json.loads(words[0])
+        except ValueError as e:
+            raise UsageError(f"the parameters are no JSON: {e}") from e
+        return params
+    pairs = [word.partition("=") for word in words]
+    for key, equals, _ in pairs:
+        if not equals or not key:
+            raise UsageError(
+                f"{key!r} is neither a JSON object nor key=value",
+                "For example: moshi-client call download.start model=demo workers=4.",
+            )
+    return {key: _value(text) for key, _, text in pairs}
+
+
+def _value(text: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
+def _methods(ctx: Context, _args: argparse.Namespace) -> int:
+    connection, _ = ctx.connect()
+    with connection:
+        document = connection.call("rpc.discover")
+    rows = [(signature(m), m.get("summary", "")) for m in document.get("methods") or []]
+    ctx.emit(document, render.table(("METHOD", "SUMMARY"), rows))
+    return EXIT_OK
+
+
+def signature(method: Json) -> str:
+    """``download.get(id)``; optional parameters have a question mark."""
+    params = method.get("params") or []
+    names = [p.get("name", "?") + ("" if p.get("required") else "?") for p in params]
+    return f"{method.get('name')}({', '.join(names)})"

@@ -1,0 +1,135 @@
+"""``download``: fetch a model or a repository, and watch it come in."""
+
+from __future__ import annotations
+
+import json
+
+from moshi_client import render, targets
+from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK, ClientError, RemoteError, UsageError
+from moshi_client.watch import JobWatch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from moshi_client.cli import Commands
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+PATIENCE_S = 600.0
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add(
+        "download",
+        _download,
+        "fetch a model or a repository into the Hugging Face cache",
+        more="Ctrl-C leaves the download to the daemon, which goes on with it. With --json the "
+        "finished job, or one job a line with --follow.",
+    )
+    parser.add_argument(
+        "target", metavar="MODEL|REPO", nargs="?", help="a catalogue name, or a Hub repository"
+    )
+    targets.add_quality(parser)
+    parser.add_argument(
+        "--file", action="append", metavar="PATH", help="only this file of the repository; repeat"
+    )
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit (default: main)")
+    parser.add_argument("--profile", choices=targets.PROFILES, help="how to fetch (default: auto)")
+    parser.add_argument("--chunk-size", metavar="SIZE", help="over the profile's, as 8M")
+    parser.add_argument("--workers", type=int, metavar="N", help="over the profile's connections")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument("--wait", action="store_true", help="until it is done (the default)")
+    waiting.add_argument("--detach", action="store_true", help="return at once")
+    parser.add_argument("--follow", action="store_true", help="with --json: one job a line")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE_S,
+        metavar="S",
+        help=f"seconds to wait for a daemon that went away (default: {PATIENCE_S:.0f})",
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="digest of a URL's file (not built)")
+    parser.add_argument("--output", metavar="PATH", help="where a URL's file goes (not built)")
+
+
+def _download(ctx: Context, args: argparse.Namespace) -> int:
+    params = _params(args)
+    connection, _ = ctx.connect(uses_cache=True)
+    if args.detach:
+        with connection:
+            result = connection.call("download.start", params)
+        job = result["job"]
+        ctx.emit(result, f"{_name(job)}: {job['state']}, job {job['id']}")
+        ctx.say("it goes on in the daemon; see moshi-client downloads")
+        return EXIT_OK
+    one_a_line = ctx.json and args.follow
+    watch = JobWatch(
+        ctx,
+        patience_s=args.patience,
+        on_job=lambda job: ctx.emit({"job": job}, "") if one_a_line else None,
+    )
+    try:
+        job = watch.run(connection, params)
+    except KeyboardInterrupt:
+        return _detached(ctx, watch.job)
+    _raise_unless_done(job)
+    if not one_a_line:
+        ctx.emit({"job": job, "created": watch.created}, _done_text(job))
+    return EXIT_OK
+
+
+def _params(args: argparse.Namespace) -> Json:
+    if args.sha256 or args.output or "://" in (args.target or ""):
+        raise UsageError(
+            "download URL --sha256 HEX --output PATH is not built yet",
+            "Give a model or a Hub repository: moshi-client models.",
+        )
+    params = targets.model_or_repo(args.target)
+    params |= targets.given(args, "quality", "revision", "profile", "workers")
+    if args.file:
+        params["files"] = args.file
+    if args.chunk_size:
+        try:
+            params["chunk_bytes"] = render.parse_size(args.chunk_size)
+        except ValueError as e:
+            raise UsageError(f"--chunk-size: {args.chunk_size!r} is no size, as 8M") from e
+    return params
+
+
+def _detached(ctx: Context, job: Json | None) -> int:
+    if job is None:
+        ctx.say("interrupted before the download began")
+    elif ctx.json:
+        ctx.write(json.dumps({"job": job, "detached": True}) + "\n")
+    else:
+        ctx.say(
+            f"detached; job {job['id']} goes on in the daemon: moshi-client downloads "
+            f"(end it: moshi-client cancel {job['id']})"
+        )
+    return EXIT_INTERRUPTED
+
+
+def _raise_unless_done(job: Json) -> None:
+    if job["state"] == "cancelled":
+        raise ClientError(f"{_name(job)}: the download was cancelled")
+    if job["state"] == "failed":
+        error = job.get("error") or {}
+        raise RemoteError({"message": f"{_name(job)}: {error.get('message')}", "data": error})
+
+
+def _name(job: Json) -> str:
+    return str(job.get("repo") or job["id"])
+
+
+def _done_text(job: Json) -> str:
+    files = job.get("files") or []
+    return (
+        f"{_name(job)}: done, {render.size(job.get('bytes_total'))} in "
+        f"{render.count(len(files), 'file')}, every digest right; fetched "
+        f"{render.size(job.get('bytes_fetched'))}, of that again "
+        f"{render.size(job.get('bytes_refetched'))}"
+    )

@@ -1,0 +1,112 @@
+"""``logs``: the daemon's log file, read directly; works while the daemon is down."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+
+from moshi_client.errors import EXIT_OK, ClientError, DaemonNotRunning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any, TextIO
+
+    from moshi_client.cli import Commands
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+POLL_INTERVAL_S = 0.2
+_SHOWN_FIRST = ("t", "level", "logger", "msg", "exception")
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add(
+        "logs",
+        _logs,
+        "the daemon's log",
+        more='With --json: {"file": ..., "lines": [...]}, or one line each with --follow.',
+    )
+    parser.add_argument("--follow", action="store_true", help="go on as it grows")
+    parser.add_argument(
+        "-n", dest="lines", type=int, default=20, metavar="N", help="the last N lines (default: 20)"
+    )
+
+
+def _logs(ctx: Context, args: argparse.Namespace) -> int:
+    path = log_file(ctx)
+    try:
+        file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 (rotation reopens it)
+    except FileNotFoundError as e:
+        raise ClientError(f"there is no log at {path}", ctx.start_hint()) from e
+    with file:
+        last = list(deque(file, maxlen=max(0, args.lines)))
+        if not args.follow:
+            parsed = [_parse(line) for line in last]
+            data = {"file": path, "lines": parsed}
+            ctx.emit(data, "\n".join(_text(entry) for entry in parsed))
+            return EXIT_OK
+        for line in last:
+            _emit_line(ctx, line)
+        _follow(ctx, path, file)
+    return EXIT_OK
+
+
+def log_file(ctx: Context) -> str:
+    """Where the daemon says its log is; where it would be, if it does not run."""
+    try:
+        connection, server = ctx.connect()
+    except DaemonNotRunning:
+        return os.path.join(ctx.home, "moshid.log")
+    connection.close()
+    return str(server.get("log_file") or os.path.join(ctx.home, "moshid.log"))
+
+
+def _follow(ctx: Context, path: str, file: TextIO) -> None:
+    """Write lines as they come, until interrupted; a rotated file is read to its end first."""
+    pending = ""
+    while True:
+        pending += file.readline()
+        if pending.endswith("\n"):
+            _emit_line(ctx, pending)
+            pending = ""
+        elif (fresh := _reopened(path, file)) is not None:
+            file.close()
+            file = fresh
+        else:
+            time.sleep(POLL_INTERVAL_S)
+
+
+def _reopened(path: str, file: TextIO) -> TextIO | None:
+    """The new file at ``path``, if the log was rotated away from under ``file``."""
+    try:
+        now = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if os.path.samestat(now, os.fstat(file.fileno())):
+        return None
+    return open(path, encoding="utf-8", errors="replace")
+
+
+def _emit_line(ctx: Context, line: str) -> None:
+    entry = _parse(line)
+    ctx.emit(entry, _text(entry))
+
+
+def _parse(line: str) -> Json:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {"msg": line.rstrip("\n")}
+
+
+def _text(entry: Json) -> str:
+    head = "  ".join(str(entry[k]) for k in ("t", "level", "logger") if k in entry)
+    rest = "".join(f" {k}={v}" for k, v in entry.items() if k not in _SHOWN_FIRST)
+    text = f"{head}  {entry.get('msg', '')}{rest}".strip()
+    return text + (f"\n{entry['exception']}" if "exception" in entry else "")

@@ -1,0 +1,102 @@
+"""``models``, ``load`` and ``unload``: what there is, and what is resident."""
+
+from __future__ import annotations
+
+from moshi_client import progress, render, targets
+from moshi_client.errors import EXIT_OK, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from moshi_client.cli import Commands
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+
+def register(commands: Commands) -> None:
+    """Add the three commands."""
+    models = commands.add("models", _models, "the models there are, and which are on disk")
+    models.add_argument("--delete", metavar="MODEL", help="give its disk space back (not built)")
+    models.add_argument("--prune", action="store_true", help="delete what is unused (not built)")
+    load = commands.add("load", _load, "load a model, so that a talk starts at once")
+    load.add_argument("model", metavar="MODEL", help="a catalogue name or a Hub repository")
+    targets.add_quality(load)
+    waiting = load.add_mutually_exclusive_group()
+    waiting.add_argument("--wait", action="store_true", help="until it is ready (the default)")
+    waiting.add_argument("--detach", action="store_true", help="return at once")
+    commands.add("unload", _unload, "free the resident model's memory")
+
+
+def _models(ctx: Context, args: argparse.Namespace) -> int:
+    if args.delete or args.prune:
+        raise UsageError(
+            "models --delete and --prune are not built yet",
+            "Delete from the Hugging Face cache: huggingface-cli delete-cache.",
+        )
+    connection, _ = ctx.connect(uses_cache=True)
+    with connection:
+        result = connection.call("model.list")
+    ctx.emit(result, _models_table(result["models"]))
+    return EXIT_OK
+
+
+def _models_table(models: list[Json]) -> str:
+    rows = [
+        (
+            m.get("name"),
+            m.get("repo"),
+            ", ".join(f"{q} {render.size(n)}" for q, n in (m.get("qualities") or {}).items()),
+            ", ".join(m.get("on_disk_qualities") or []) or ("yes" if m.get("on_disk") else None),
+            render.size(m["disk_bytes"]) if m.get("disk_bytes") else None,
+            "loaded" if m.get("loaded") else "",
+            m.get("description"),
+        )
+        for m in models
+    ]
+    headers = ("NAME", "REPO", "QUALITIES", "ON DISK", "SIZE", "", "DESCRIPTION")
+    return render.table(headers, rows)
+
+
+def _load(ctx: Context, args: argparse.Namespace) -> int:
+    connection, _ = ctx.connect(uses_cache=True)
+    params = {"model": args.model, "wait": not args.detach} | targets.given(args, "quality")
+    line = progress.ProgressLine(ctx)
+
+    def show(method: str, event: Json) -> None:
+        status = (event.get("data") or {}).get("status")
+        if method == "event" and event.get("topic") == "model" and status:
+            stage = (status.get("progress") or {}).get("stage") or status.get("state")
+            line.show(progress.model_line(status), stage=str(stage))
+
+    with connection:
+        if not args.detach:
+            connection.call("events.subscribe", {"topics": ["model"]}, on_notification=show)
+        try:
+            status = connection.call("model.load", params, on_notification=show)
+        finally:
+            line.clear()
+    ctx.emit(status, _loaded_text(status))
+    return EXIT_OK
+
+
+def _loaded_text(status: Json) -> str:
+    text = f"{status.get('model')} {status.get('quality') or ''}".strip()
+    text += f": {status.get('state')}"
+    if status.get("load_s") is not None:
+        text += f", loaded in {status['load_s']:.1f} s"
+    if status.get("warmup_s") is not None:
+        text += f", warmed up in {status['warmup_s']:.1f} s"
+    if status.get("memory_bytes"):
+        text += f", {render.size(status['memory_bytes'])}"
+    return text
+
+
+def _unload(ctx: Context, _args: argparse.Namespace) -> int:
+    connection, _ = ctx.connect()
+    with connection:
+        status = connection.call("model.unload")
+    ctx.emit(status, f"model: {status.get('state')}")
+    return EXIT_OK

@@ -1,0 +1,58 @@
+"""``verify``: read a model's files again and compare them with their digests."""
+
+from __future__ import annotations
+
+from moshi_client import render, targets
+from moshi_client.errors import EXIT_FAILED, EXIT_OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from moshi_client.cli import Commands
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add(
+        "verify",
+        _verify,
+        "read a model's files again and compare them with their digests",
+        more="Exits 1 when a file is bad or missing.",
+    )
+    parser.add_argument("target", metavar="MODEL|REPO", nargs="?", help="what to verify")
+    parser.add_argument("--repair", action="store_true", help="fetch the bad chunks again")
+
+
+def _verify(ctx: Context, args: argparse.Namespace) -> int:
+    connection, _ = ctx.connect(uses_cache=True)
+    params = targets.model_or_repo(args.target)
+    if args.repair:
+        params["repair"] = True
+    ctx.say("reading every byte; this takes a while")
+    with connection:
+        result = connection.call("download.verify", params)
+    ctx.emit(result, _text(result))
+    return EXIT_OK if result.get("ok") else EXIT_FAILED
+
+
+def _text(result: Json) -> str:
+    rows = [(f.get("path"), render.size(f.get("size")), _verdict(f)) for f in result["files"]]
+    lines = [render.table(("FILE", "SIZE", "VERDICT"), rows)]
+    if result.get("repaired_bytes"):
+        lines.append(f"repaired: {render.size(result['repaired_bytes'])} fetched again")
+    lines.append("all files are right" if result.get("ok") else "some files are wrong")
+    return "\n".join(lines)
+
+
+def _verdict(file: Json) -> str:
+    if file.get("missing"):
+        return "missing"
+    if file.get("ok"):
+        return "ok"
+    bad = file.get("bad_chunks") or []
+    return f"{render.count(len(bad), 'bad chunk')}: {', '.join(map(str, bad))}" if bad else "bad"

@@ -1,0 +1,122 @@
+"""What every command is given: where things are, the connection, and how to speak to the user.
+
+Owns the rule of the streams: data on stdout, everything else on stderr, and with ``--json`` both
+are JSON, one object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from moshi_client import places
+from moshi_client.errors import ClientError, DaemonNotRunning
+from moshi_client.wire import Connection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from typing import Any, TextIO
+
+    Json = dict[str, Any]
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+class Context:
+    """The surroundings of one command."""
+
+    def __init__(
+        self, args: argparse.Namespace, env: Mapping[str, str], out: TextIO, err: TextIO
+    ) -> None:
+        self.env = env
+        self.out = out
+        self.err = err
+        self.json: bool = getattr(args, "json", False)
+        self._home_flag: str | None = getattr(args, "home", None)
+        self._socket_flag: str | None = getattr(args, "socket", None)
+        self.home = places.home(env, self._home_flag)
+
+    @property
+    def socket(self) -> str:
+        """Path of the daemon's socket."""
+        return places.socket_path(self.env, self.home, self._socket_flag)
+
+    @property
+    def live(self) -> bool:
+        """Whether stderr is a terminal on which a line can be drawn over again."""
+        return not self.json and self.err.isatty() and self.env.get("TERM") != "dumb"
+
+    def connect(self, *, uses_cache: bool = False) -> tuple[Connection, Json]:
+        """A connection that has said hello, and what the daemon answered.
+
+        ``uses_cache``: warn when the daemon's Hub cache is another than this shell's.
+        """
+        try:
+            connection = Connection.open(self.socket)
+        except DaemonNotRunning as e:
+            raise DaemonNotRunning(e.message, self.start_hint()) from e
+        server = connection.hello()
+        if uses_cache:
+            self._compare_caches(server)
+        return connection, server
+
+    def start_hint(self) -> str:
+        """How to start the daemon that this client looks for."""
+        own_home = self._home_flag or self.env.get("MOSHID_HOME")
+        prefix = f"MOSHID_HOME={_shell_quoted(self.home)} " if own_home else ""
+        return (
+            f"Start it in a terminal: {prefix}moshid run; or as a service: {prefix}moshid install."
+        )
+
+    def emit(self, data: Json, text: str) -> None:
+        """One result on stdout: ``data`` with --json, else ``text``."""
+        self.write((json.dumps(data, ensure_ascii=False) if self.json else text) + "\n")
+
+    def write(self, text: str) -> None:
+        """Raw text on stdout, at once."""
+        self.out.write(text)
+        self.out.flush()
+
+    def say(self, text: str) -> None:
+        """Something worth knowing, on stderr; nothing with --json."""
+        if not self.json:
+            self.err.write(text + "\n")
+            self.err.flush()
+
+    def warn(self, text: str) -> None:
+        """Something to beware of, on stderr."""
+        if self.json:
+            self.err.write(json.dumps({"warning": text}, ensure_ascii=False) + "\n")
+        else:
+            self.err.write(self.colour("warning: ", "yellow", self.err) + text + "\n")
+        self.err.flush()
+
+    def report(self, error: ClientError) -> None:
+        """An error, on stderr: the message, then what to do about it."""
+        if self.json:
+            self.err.write(json.dumps({"error": error.to_json()}, ensure_ascii=False) + "\n")
+        else:
+            self.err.write(self.colour("error: ", "red", self.err) + error.message + "\n")
+            if error.hint:
+                self.err.write(f"hint: {error.hint}\n")
+        self.err.flush()
+
+    def colour(self, text: str, name: str, stream: TextIO) -> str:
+        """``text`` in a colour, where ``stream`` shows colours and NO_COLOR is not set."""
+        plain = self.env.get("NO_COLOR") or self.env.get("TERM") == "dumb" or not stream.isatty()
+        return text if plain else f"\x1b[{_COLOURS[name]}m{text}\x1b[0m"
+
+    def _compare_caches(self, server: Json) -> None:
+        theirs, ours = server.get("hf_cache"), places.hf_cache(self.env)
+        if theirs and os.path.realpath(theirs) != os.path.realpath(ours):
+            self.warn(
+                f"the daemon keeps models in {theirs}, this shell's Hugging Face cache is {ours}"
+            )
+
+
+def _shell_quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

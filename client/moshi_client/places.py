@@ -1,0 +1,82 @@
+"""Where things are: home, socket, log file, Hugging Face cache. Owns the path rules.
+
+The same rules as moshid.settings and huggingface_hub, without importing either.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from moshi_client.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SOCKET_PATH_LIMIT_BYTES = 103 if sys.platform == "darwin" else 107
+
+
+def home(env: Mapping[str, str], flag: str | None = None) -> str:
+    """``--home``, else ``MOSHID_HOME``, else the platform's place for a user's state."""
+    named = flag or env.get("MOSHID_HOME")
+    if named:
+        return absolute(named)
+    user = env.get("HOME") or os.path.expanduser("~")
+    if sys.platform == "darwin":
+        return os.path.join(user, "Library", "Application Support", "moshid")
+    return os.path.join(
+        env.get("XDG_STATE_HOME") or os.path.join(user, ".local", "state"), "moshid"
+    )
+
+
+def socket_path(env: Mapping[str, str], home_dir: str, flag: str | None = None) -> str:
+    """``--socket``, else ``MOSHID_SOCKET``, else ``socket`` in config.toml, else in the home.
+
+    Raises:
+        UsageError: the path is over the platform's limit, or config.toml cannot be read.
+    """
+    path = absolute(
+        flag
+        or env.get("MOSHID_SOCKET")
+        or _from_config(os.path.join(home_dir, "config.toml"))
+        or os.path.join(home_dir, "moshid.sock")
+    )
+    size = len(os.fsencode(path))
+    if size > SOCKET_PATH_LIMIT_BYTES:
+        raise UsageError(
+            f"the socket's path has {size} bytes, over the platform's limit of "
+            f"{SOCKET_PATH_LIMIT_BYTES}: {path}",
+            "Set MOSHID_SOCKET to a shorter path, for the daemon and for the client.",
+        )
+    return path
+
+
+def hf_cache(env: Mapping[str, str]) -> str:
+    """The Hub cache that this environment means, by huggingface_hub's rules."""
+    user_cache = env.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    hf_home = os.path.expanduser(env.get("HF_HOME") or os.path.join(user_cache, "huggingface"))
+    older = env.get("HUGGINGFACE_HUB_CACHE") or os.path.join(hf_home, "hub")
+    return absolute(env.get("HF_HUB_CACHE") or older)
+
+
+def absolute(path: str) -> str:
+    """The path made absolute, ``~`` expanded."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _from_config(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise UsageError(f"{path} cannot be read: {e.strerror}") from e
+    import tomllib  # 10 ms that only those who have a config.toml pay
+
+    try:
+        value = tomllib.loads(text.decode()).get("socket")
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise UsageError(f"{path} is not TOML: {e}") from e
+    return str(value) if value else None

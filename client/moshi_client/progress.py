@@ -1,0 +1,115 @@
+"""Progress on stderr: one line drawn over again in a terminal, a plain line now and then elsewhere.
+
+Owns how often it is shown and how it is erased.
+"""
+
+from __future__ import annotations
+
+import time
+
+from moshi_client import render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+REDRAW_INTERVAL_S = 0.1
+PLAIN_INTERVAL_S = 10.0
+PLAIN_STEP = 0.1
+"""Elsewhere than in a terminal, a line is written every tenth of the way, or every ten seconds."""
+
+
+class ProgressLine:
+    """The line at the bottom. ``clear`` before anything else is written."""
+
+    def __init__(self, ctx: Context, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ctx = ctx
+        self._clock = clock
+        self._drawn_at = -REDRAW_INTERVAL_S
+        self._shown = False
+        self._plain_at = float("-inf")
+        self._plain_fraction = -1.0
+        self._plain_stage = ""
+
+    def show(self, text: str, *, fraction: float = 0.0, stage: str = "") -> None:
+        """Show ``text``; ``fraction`` and ``stage`` decide when a plain line is due."""
+        if self._ctx.json:
+            return
+        now = self._clock()
+        if self._ctx.live:
+            if now - self._drawn_at >= REDRAW_INTERVAL_S or fraction >= 1.0:
+                self._draw(text, now)
+        elif self._is_due(now, fraction, stage):
+            self._ctx.say(text)
+
+    def clear(self) -> None:
+        """Erase the line, if one is drawn."""
+        if self._shown:
+            self._ctx.err.write("\r\x1b[K")
+            self._ctx.err.flush()
+            self._shown = False
+
+    def _draw(self, text: str, now: float) -> None:
+        width = _columns(self._ctx) - 1
+        self._ctx.err.write("\r" + text[:width] + "\x1b[K")
+        self._ctx.err.flush()
+        self._drawn_at, self._shown = now, True
+
+    def _is_due(self, now: float, fraction: float, stage: str) -> bool:
+        due = (
+            stage != self._plain_stage
+            or fraction - self._plain_fraction >= PLAIN_STEP
+            or now - self._plain_at >= PLAIN_INTERVAL_S
+        )
+        if due:
+            self._plain_at, self._plain_fraction, self._plain_stage = now, fraction, stage
+        return due
+
+
+def job_line(job: Json, bar_width: int = 20) -> str:
+    """A download job as one line: name, bar, share, bytes, rate, time left, state."""
+    total, done = job.get("bytes_total") or 0, job.get("bytes_done") or 0
+    parts = [str(job.get("repo") or job.get("id"))]
+    if total:
+        share = done / total
+        parts += [render.bar(share, bar_width), f"{share * 100:5.1f} %"]
+        parts.append(f"{render.size(done)} of {render.size(total)}")
+    if job.get("state") == "downloading":
+        parts += [render.rate(job.get("rate_bps")), f"ETA {render.duration(job.get('eta_s'))}"]
+    parts.append(str(job.get("state")))
+    if (error := job.get("error")) and job.get("state") != "failed":
+        parts.append(f"({error.get('message')})")
+    return "  ".join(parts)
+
+
+def job_fraction(job: Json) -> float:
+    """Share of the bytes that are there, 0 to 1."""
+    total = job.get("bytes_total") or 0
+    return min(1.0, (job.get("bytes_done") or 0) / total) if total else 0.0
+
+
+def model_line(status: Json, bar_width: int = 20) -> str:
+    """A model that is loading as one line."""
+    progress = status.get("progress") or {}
+    parts = [f"{status.get('model')} {status.get('quality') or ''}".strip()]
+    if "fraction" in progress:
+        share = float(progress["fraction"] or 0.0)
+        parts += [render.bar(share, bar_width), f"{share * 100:5.1f} %"]
+    parts.append(str(progress.get("stage") or status.get("state")))
+    return "  ".join(parts)
+
+
+def _columns(ctx: Context) -> int:
+    import os
+
+    if ctx.env.get("COLUMNS", "").isdigit():
+        return max(20, int(ctx.env["COLUMNS"]))
+    try:
+        return max(20, os.get_terminal_size(ctx.err.fileno()).columns)
+    except (OSError, ValueError):
+        return 80

@@ -1,0 +1,146 @@
+"""What a talk looks like: transcript on stdout, level meter on stderr, the summary at its end.
+
+Owns the session's state as its events tell it; sends nothing.
+"""
+
+from __future__ import annotations
+
+from moshi_client import progress, render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from moshi_client.context import Context
+
+    Json = dict[str, Any]
+
+FINAL_STATES = ("stopped", "failed")
+LINE_CHARS = 72
+_METER_FLOOR_DBFS = -60.0
+_REASONS = {
+    "input_end": "the input ended",
+    "seconds": "the time was up",
+    "stopped": "stopped",
+    "device": "the sound device failed",
+    "model_gone": "the model went away",
+}
+
+
+class TalkView:
+    """Follows one session. Before ``begin`` it shows how the model is fetched and loaded."""
+
+    def __init__(self, ctx: Context, *, one_a_line: bool) -> None:
+        self._ctx = ctx
+        self._one_a_line = one_a_line
+        self._line = progress.ProgressLine(ctx)
+        self._early: list[tuple[str, Json]] = []
+        self._partial = ""
+        self._split_lines = ctx.live and ctx.out.isatty()
+        self.session: str | None = None
+        self.status: Json = {}
+        self.transcript: list[Json] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended."""
+        return self.status.get("state") in FINAL_STATES
+
+    def begin(self, status: Json) -> None:
+        """The session has started; what was heard of it before is shown now."""
+        self._line.clear()
+        self.session = status.get("session")
+        self.status = status
+        early, self._early = self._early, []
+        for topic, data in early:
+            self._on_session(topic, data)
+
+    def on_notification(self, method: str, params: Json) -> None:
+        """Take a notification of the daemon."""
+        if method != "event":
+            return
+        topic, data = str(params.get("topic")), params.get("data") or {}
+        if not topic.startswith("talk"):
+            if self.session is None:
+                self._show_preparation(topic, data)
+        elif self.session is None:
+            self._early.append((topic, data))
+        else:
+            self._on_session(topic, data)
+
+    def end(self) -> None:
+        """Finish the lines begun."""
+        self._line.clear()
+        if self._partial and not self._ctx.json:
+            self._ctx.write(self._partial.strip() + "\n" if self._split_lines else "\n")
+        self._partial = ""
+
+    def result(self, seed: int | None) -> Json:
+        """The whole talk as one object."""
+        text = "".join(str(piece["text"]) for piece in self.transcript).strip()
+        return {
+            "session": self.session,
+            "seed": seed,
+            "text": text,
+            "transcript": self.transcript,
+            "status": self.status,
+        }
+
+    def _on_session(self, topic: str, data: Json) -> None:
+        if data.get("session") != self.session:
+            return
+        if self._one_a_line:
+            self._ctx.emit({"topic": topic, "data": data}, "")
+        if topic == "talk":
+            self.status = data.get("status") or {**self.status, "state": data.get("state")}
+        elif topic == "talk.text":
+            self.transcript.append({k: data.get(k) for k in ("frame", "t_s", "text")})
+            self._show_text(str(data.get("text") or ""))
+        elif topic == "talk.level" and self._ctx.live:
+            self._line.show(self._meter(data))
+
+    def _show_preparation(self, topic: str, data: Json) -> None:
+        if topic == "download" and (job := data.get("job")):
+            fraction, stage = progress.job_fraction(job), str(job.get("state"))
+            self._line.show(progress.job_line(job), fraction=fraction, stage=stage)
+        elif topic == "model" and (status := data.get("status")):
+            stage = str((status.get("progress") or {}).get("stage") or status.get("state"))
+            if stage not in ("ready", "busy"):
+                self._line.show(progress.model_line(status), stage=stage)
+
+    def _show_text(self, text: str) -> None:
+        if self._ctx.json:
+            return
+        self._partial += text
+        if not self._split_lines:
+            self._ctx.write(text)
+        elif len(self._partial) > LINE_CHARS or text.rstrip().endswith((".", "!", "?")):
+            self._line.clear()
+            self._ctx.write(self._partial.strip() + "\n")
+            self._partial = ""
+
+    def _meter(self, levels: Json) -> str:
+        you = render.bar(_loudness(levels.get("input_dbfs")), 10)
+        moshi = render.bar(_loudness(levels.get("output_dbfs")), 10)
+        tail = self._partial[-40:] if self._split_lines else ""
+        return f"you {you}  moshi {moshi}  {tail}".rstrip()
+
+
+def summary(status: Json, seed: int | None) -> str:
+    """The end of a talk in a few lines."""
+    stages = status.get("stage_ms") or {}
+    reason = str(status.get("reason") or status.get("state"))
+    lines = [
+        f"{status.get('session')}: {_REASONS.get(reason, reason)} after "
+        f"{status.get('seconds') or 0:.1f} s, {render.count(status.get('frames') or 0, 'frame')}, "
+        f"{status.get('lagged_frames') or 0} lagged, {status.get('underruns') or 0} underruns",
+        f"latency {render.percentiles(status.get('latency_ms'))}; step "
+        f"{render.percentiles(stages.get('step'))}; seed {seed}",
+    ]
+    if status.get("transcript_file"):
+        lines.append(f"transcript: {status['transcript_file']}")
+    return "\n".join(lines)
+
+
+def _loudness(dbfs: float | None) -> float:
+    return 0.0 if dbfs is None else 1.0 - max(dbfs, _METER_FLOOR_DBFS) / _METER_FLOOR_DBFS

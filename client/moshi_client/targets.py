@@ -1,0 +1,32 @@
+"""What a command is about: a catalogue name, a Hub repository, or a job. Owns how they are told
+apart."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    Json = dict[str, Any]
+
+QUALITIES = ("auto", "bf16", "q8", "q4")
+PROFILES = ("auto", "verified", "robust", "parallel", "turbo")
+
+
+def model_or_repo(name: str | None) -> Json:
+    """The parameter that names it: a repository has a slash, a catalogue name has none."""
+    if name is None:
+        return {}
+    return {"repo": name} if "/" in name else {"model": name}
+
+
+def given(args: argparse.Namespace, *names: str) -> Json:
+    """The arguments among ``names`` that were given, by name: the daemon knows the defaults."""
+    values = {name: getattr(args, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def add_quality(parser: argparse.ArgumentParser) -> None:
+    """The --quality flag."""
+    parser.add_argument("--quality", choices=QUALITIES, help="weights' precision (default: auto)")

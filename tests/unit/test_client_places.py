@@ -1,0 +1,89 @@
+"""Where the client looks: the same places as moshid.settings and huggingface_hub."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from moshi_client import places
+from moshi_client.errors import UsageError
+
+from moshid import settings
+from moshid.errors import SocketPathTooLong
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"MOSHID_HOME": "/srv/m"},
+        {"XDG_STATE_HOME": "/state"},
+        {"MOSHID_SOCKET": "/run/m.sock"},
+        {"MOSHID_HOME": "/srv/m", "MOSHID_SOCKET": "/run/m.sock"},
+        {"MOSHID_HOME": "relative/home"},
+    ],
+)
+def test_same_home_and_socket_as_the_daemon(env: dict[str, str], tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path), **env}
+    daemon = settings.load(env=env)
+    home = places.home(env)
+    assert home == str(daemon.home)
+    assert places.socket_path(env, home) == str(daemon.socket)
+
+
+def test_flags_come_first(tmp_path: Path) -> None:
+    env = {"MOSHID_HOME": "/srv/m", "MOSHID_SOCKET": "/run/m.sock"}
+    assert places.home(env, str(tmp_path)) == str(tmp_path)
+    assert places.socket_path(env, "/srv/m", "/other.sock") == "/other.sock"
+
+
+def test_socket_of_config_toml_is_honoured(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('socket = "/run/toml.sock"\nlog_level = "debug"\n')
+    env = {"MOSHID_HOME": str(tmp_path)}
+    assert places.socket_path(env, str(tmp_path)) == "/run/toml.sock"
+    assert str(settings.load(env=env).socket) == "/run/toml.sock"
+    assert places.socket_path(env | {"MOSHID_SOCKET": "/e.sock"}, str(tmp_path)) == "/e.sock"
+
+
+def test_broken_config_toml_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("socket =")
+    with pytest.raises(UsageError, match="not TOML"):
+        places.socket_path({}, str(tmp_path))
+
+
+def test_long_path_is_refused_at_the_daemons_limit() -> None:
+    assert places.SOCKET_PATH_LIMIT_BYTES == settings.SOCKET_PATH_LIMIT_BYTES
+    fits = "/" + "x" * (places.SOCKET_PATH_LIMIT_BYTES - 1)
+    assert places.socket_path({"MOSHID_SOCKET": fits}, "/") == fits
+    with pytest.raises(UsageError, match="limit"):
+        places.socket_path({"MOSHID_SOCKET": fits + "x"}, "/")
+    with pytest.raises(SocketPathTooLong):
+        settings.load(env={"MOSHID_SOCKET": fits + "x", "HOME": "/"})
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"XDG_CACHE_HOME": "/cache"},
+        {"HF_HOME": "/hf"},
+        {"HF_HOME": "~/models"},
+        {"HUGGINGFACE_HUB_CACHE": "/older"},
+        {"HF_HUB_CACHE": "/newer", "HUGGINGFACE_HUB_CACHE": "/older", "HF_HOME": "/hf"},
+    ],
+)
+def test_same_cache_as_huggingface_hub(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    theirs = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"HOME": str(tmp_path), **env},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    assert places.hf_cache({"HOME": str(tmp_path), **env}) == theirs
