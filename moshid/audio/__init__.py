@@ -1,0 +1,1 @@
+"""The duplex audio loop: devices, codec, frames; one process, one session."""

@@ -1,0 +1,90 @@
+"""Which sound devices there are, and which one is meant. Owns that choice; opens nothing.
+
+Imports PortAudio, which freezes its list when it starts: a process sees the devices of that moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import sounddevice as sd
+
+from moshid.errors import NoDevice
+
+Direction = Literal["input", "output"]
+CHANNELS_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device in one direction."""
+
+    index: int
+    name: str
+    hostapi: str
+    channels: int
+    """How many we open: both of a stereo device, the first two of a bigger one."""
+    default_rate: float
+    default: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def list_devices(direction: Direction) -> list[Device]:
+    """Every device that can do ``direction``."""
+    apis = [api["name"] for api in sd.query_hostapis()]
+    default = _default_index(direction)
+    return [
+        Device(
+            index=info["index"],
+            name=info["name"],
+            hostapi=apis[info["hostapi"]],
+            channels=min(CHANNELS_MAX, info[f"max_{direction}_channels"]),
+            default_rate=float(info["default_samplerate"]),
+            default=info["index"] == default,
+        )
+        for info in sd.query_devices()
+        if info[f"max_{direction}_channels"] > 0
+    ]
+
+
+def find_device(wanted: str | int | None, direction: Direction) -> Device:
+    """The device meant by an index, a name, a part of ``name, host API``, or None for the default.
+
+    Of several that match, an exact name wins, then the default one, then the first.
+
+    Raises:
+        NoDevice: none matches; the hint lists those there are.
+    """
+    devices = list_devices(direction)
+    matching = [d for d in devices if _matches(d, wanted)]
+    if not matching:
+        raise _no_device(wanted, direction, devices)
+    return max(matching, key=lambda d: (d.name == wanted, d.default, -d.index))
+
+
+def _matches(device: Device, wanted: str | int | None) -> bool:
+    if wanted is None:
+        return device.default
+    text = str(wanted).strip()
+    if text.isdigit():
+        return device.index == int(text)
+    return text.casefold() in f"{device.name}, {device.hostapi}".casefold()
+
+
+def _default_index(direction: Direction) -> int:
+    """The system's default, else the first host API's that has one."""
+    key = f"default_{direction}_device"
+    indices = [sd.default.device[direction], *(api[key] for api in sd.query_hostapis())]
+    return next((index for index in indices if index >= 0), -1)
+
+
+def _no_device(wanted: str | int | None, direction: Direction, devices: list[Device]) -> NoDevice:
+    if not devices:
+        return NoDevice(f"there is no sound {direction} at all")
+    names = "; ".join(f"{d.index}: {d.name}, {d.hostapi}" for d in devices)
+    missing = "default" if wanted is None else repr(wanted)
+    return NoDevice(f"there is no sound {direction} {missing}", hint=f"Choose one of {names}.")

@@ -1,0 +1,236 @@
+"""The audio worker: ``python -m moshid.audio.worker FD LOGLEVEL``. Owns the process, one session.
+
+One main thread does everything but copying sound: it waits in ``select`` for requests and for the
+model's frames, no longer than until the next captured frame is complete, and runs the codec in
+between. So MLX, which is not thread-safe, lives on one thread. PortAudio is imported when a session or a
+device list needs it: its list of devices is that of the moment, and a spare holds no device.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, Final
+
+from moshid.audio import request as asked
+from moshid.audio.codec import Codec, CodecSpec, open_codec
+from moshid.audio.link import FrameLink
+from moshid.audio.opening import open_ends
+from moshid.audio.session import Plan, Session
+from moshid.errors import (
+    AudioError,
+    InternalError,
+    InvalidParams,
+    MethodNotFound,
+    MoshidError,
+    NoTalk,
+    TalkBusy,
+)
+from moshid.worker_base import Control, Request, connect
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""The PortAudio callback waits for the GIL at most about this long, not Python's usual 5 ms."""
+
+DRAIN_S_MAX: Final = 0.5
+NAP_S: Final = 3600.0
+
+
+class Worker:
+    """Serves requests and steps the session until ``shutdown``."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._session: Session | None = None
+        self._last_stats: dict[str, Any] = {}
+        self._codec: Codec | None = None
+        self._codec_spec: CodecSpec | None = None
+        self._running = True
+
+    def run(self) -> None:
+        """The main loop."""
+        while self._running:
+            self._wait()
+            while (request := self._control.take()) is not None:
+                self._serve(request)
+            if self._session is not None:
+                self._step(self._session)
+
+    def close(self) -> None:
+        """Finish the session's files, if there is one."""
+        if self._session is not None:
+            self._session.finish()
+
+    def _wait(self) -> None:
+        readers: list[Any] = [self._control.wake_fd]
+        wait_s = NAP_S
+        if self._session is not None:
+            wait_s = self._session.wait_s()
+            if self._session.link is not None:
+                readers.append(self._session.link)
+        select.select(readers, [], [], wait_s)
+
+    def _serve(self, request: Request) -> None:
+        self._control.busy_with = request.method
+        try:
+            self._control.reply(request, self._answer(request))
+        except MoshidError as e:
+            self._control.fail(request, e)
+        except Exception:
+            log.exception("%s failed", request.method)
+            self._control.fail(request, InternalError(f"audio worker: {request.method} failed"))
+        finally:
+            for fd in request.fds:
+                os.close(fd)
+            self._control.busy_with = "talk" if self._session else "idle"
+
+    def _answer(self, request: Request) -> dict[str, Any]:
+        match request.method:
+            case "prepare":
+                return self._prepare(asked.parse(request.params, asked.Prepare))
+            case "start":
+                return self._start(asked.parse(request.params, asked.Start), request)
+            case "rejoin":
+                return self._rejoin(asked.parse(request.params, asked.Rejoin), request)
+            case "stop":
+                asked.parse(request.params, asked.Stop)
+                return self._stop()
+            case "status":
+                asked.parse(request.params, asked.Nothing)
+                return self._session.stats() if self._session else self._last_stats
+            case "devices":
+                asked.parse(request.params, asked.Nothing)
+                return _devices()
+            case "shutdown":
+                self._running = False
+                return self._stop() if self._session else {}
+            case _:
+                raise MethodNotFound(f"the audio worker has no method {request.method!r}")
+
+    def _prepare(self, params: asked.Prepare) -> dict[str, Any]:
+        begun_s = time.monotonic()
+        if params.codec != self._codec_spec:
+            self._refuse_during_talk()
+            self._codec, self._codec_spec = open_codec(params.codec), params.codec
+        return {"prepare_s": round(time.monotonic() - begun_s, 4)}
+
+    def _start(self, params: asked.Start, request: Request) -> dict[str, Any]:
+        self._refuse_during_talk()
+        echo = params.engine == "echo"
+        if not echo and self._codec is None:
+            raise InvalidParams("`prepare` a codec before `start`")
+        if not echo and not request.fds:
+            raise InvalidParams("`start` needs the frame socket's descriptor")
+        codec = None if echo else self._codec
+        if codec is not None:
+            codec.reset()
+        tail_frames = params.delay_frames + codec.tail_frames if codec else 0
+        ends = open_ends(params, tail_frames)
+        link = None if echo else _take_link(request)
+        # A file cuts itself short, so that the tail of silence still follows.
+        seconds = params.seconds if params.in_file is None else None
+        plan = Plan(params.session, params.epoch, params.delay_frames, seconds)
+        self._session = Session(
+            plan, ends.source, ends.sink, self._control.notify, codec=codec, link=link
+        )
+        self._tell_state("listening")
+        return {
+            "devices": {"input": ends.source.facts, "output": ends.sink.facts},
+            "sample_rate": ends.rate,
+        }
+
+    def _rejoin(self, params: asked.Rejoin, request: Request) -> dict[str, Any]:
+        if self._session is None:
+            raise NoTalk("there is no session to rejoin")
+        if not request.fds:
+            raise InvalidParams("`rejoin` needs the frame socket's descriptor")
+        self._session.rejoin(params.epoch, _take_link(request))
+        return {}
+
+    def _stop(self) -> dict[str, Any]:
+        if self._session is None:
+            if not self._last_stats:
+                raise NoTalk("there is no session to stop")
+            return self._last_stats
+        self._session.ended = self._session.ended or "stopped"
+        return self._end(self._session)
+
+    def _refuse_during_talk(self) -> None:
+        if self._session is not None:
+            raise TalkBusy("this worker already runs a session")
+
+    def _step(self, session: Session) -> None:
+        try:
+            session.step()
+        except AudioError as e:
+            self._fail(session, e)
+        except Exception:
+            log.exception("the session failed")
+            self._fail(session, InternalError("the audio loop failed"))
+        else:
+            if session.ended is not None:
+                self._end(session)
+
+    def _fail(self, session: Session, error: MoshidError) -> None:
+        session.ended = "device"
+        self._end(session, error)
+
+    def _end(self, session: Session, error: MoshidError | None = None) -> dict[str, Any]:
+        if error is None:
+            self._tell_state("stopping")
+            time.sleep(min(DRAIN_S_MAX, session.sink.pending_s()))
+        self._last_stats = session.finish()
+        self._tell_state("stopped" if error is None else "failed", error)
+        self._control.notify(
+            "ended",
+            {
+                "session": session.plan.session,
+                "reason": session.ended,
+                "stats": self._last_stats,
+            },
+        )
+        self._session = None
+        return self._last_stats
+
+    def _tell_state(self, state: str, error: MoshidError | None = None) -> None:
+        assert self._session is not None
+        data: dict[str, Any] = {"session": self._session.plan.session, "state": state}
+        if error is not None:
+            data["error"] = {"message": error.message, **error.to_data()}
+        self._control.notify("state", data)
+
+
+def _take_link(request: Request) -> FrameLink:
+    return FrameLink(socket.socket(fileno=request.fds.pop(0)))
+
+
+def _devices() -> dict[str, Any]:
+    from moshid.audio.device_list import list_devices
+
+    return {
+        "input": [d.to_dict() for d in list_devices("input")],
+        "output": [d.to_dict() for d in list_devices("output")],
+    }
+
+
+def main() -> None:
+    """Serve the daemon until it says ``shutdown`` or goes away."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    control = connect()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    control.start()
+    worker = Worker(control)
+    try:
+        worker.run()
+    finally:
+        worker.close()
+
+
+if __name__ == "__main__":
+    main()
