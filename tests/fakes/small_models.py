@@ -14,7 +14,7 @@ from moshid.demo import tokenizer
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    """A ``config.json`` of a model with 4 + 4 codebooks, dim 64, 2 layers, 300 text tokens."""
+    """A ``config.json`` of a model with 4 + 4 codebooks, dim 256, 2 layers, 300 text tokens."""
     base: dict[str, Any] = {
         "card": 64,
         "n_q": 8,
@@ -22,8 +22,8 @@ def config(**changes: Any) -> dict[str, Any]:
         "delays": [0, 0, 1, 1, 1, 0, 1, 1, 1],
         "text_card": 300,
         "existing_text_padding_id": 3,
-        "dim": 64,
-        "num_heads": 2,
+        "dim": 256,
+        "num_heads": 4,
         "num_layers": 2,
         "causal": True,
         "layer_scale": None,

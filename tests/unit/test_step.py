@@ -23,7 +23,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "moshi": {},
     "delay_2": {"delays": [0, 0, 2, 2, 2, 0, 2, 2, 2]},
     "more_user_codebooks": {"n_q": 9, "delays": [0, 0, 1, 1, 1, 0, 1, 1, 2, 2]},
-    "one_layer_gqa_free": {"num_layers": 1, "dim": 96, "num_heads": 3, "depformer_num_layers": 1},
+    "one_layer": {"num_layers": 1, "dim": 96, "num_heads": 3, "depformer_num_layers": 1},
 }
 
 
@@ -108,10 +108,10 @@ def test_the_window_attends_to_the_last_context_positions_for_ever() -> None:
         "upstream": lm.transformer.make_rot_cache(),
     }
     worst = dict.fromkeys(caches, 0.0)
-    for x in mx.random.normal((200, 1, 1, 64)):
+    for x in mx.random.normal((200, 1, 1, 256)):
         outs = {name: lm.transformer(x, cache=cache) for name, cache in caches.items()}
         for name, out in outs.items():
-            error = mx.abs(out - outs["reference"]).max().item()
-            worst[name] = max(worst[name], float(error))
-    assert worst["ours"] < 1e-3
-    assert worst["upstream"] > 0.1, "this test can see the seam"
+            error = mx.abs(out - outs["reference"]).max() / mx.abs(out).max()
+            worst[name] = max(worst[name], float(error.item()))
+    assert worst["ours"] < 1e-5
+    assert worst["upstream"] > 1e-2, "this test can see the seam"

@@ -1,0 +1,50 @@
+"""Qualities: how each quantises, and quantising bf16 weights while they load.
+
+Streams: a weight is read, quantised, evaluated and let go before the next, so that the peak is
+the quantised model and one layer, never the whole of bf16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Bits a weight and weights a group (one scale and one bias each)."""
+
+    bits: int
+    group_size: int
+
+
+GRIDS: Final = {"q8": Grid(8, 64), "q4": Grid(4, 32)}
+"""As Kyutai's pre-quantised checkpoints and moshi_mlx have them."""
+
+
+def quantise_modules(lm: Any, quality: str) -> None:
+    """Give ``lm`` quantised modules, lazily: no weight is computed yet. bf16 stays as it is."""
+    if grid := GRIDS.get(quality):
+        nn.quantize(lm, bits=grid.bits, group_size=grid.group_size)
+
+
+def expected_shapes(lm: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by name."""
+    return {name: tuple(w.shape) for name, w in tree_flatten(lm.parameters())}
+
+
+def quantised_bases(shapes: dict[str, tuple[int, ...]]) -> set[str]:
+    """Module paths that hold a quantised weight: those with a ``.scales`` beside it."""
+    return {n.removesuffix(".scales") for n in shapes if n.endswith(".scales")}
+
+
+def quantise_weight(weight: Any, quality: str) -> dict[str, Any]:
+    """``weight`` [rows, columns] as ``weight``, ``scales`` and ``biases``, evaluated."""
+    grid = GRIDS[quality]
+    packed, scales, biases = mx.quantize(weight, grid.group_size, grid.bits)
+    mx.eval(packed, scales, biases)
+    return {"weight": packed, "scales": scales, "biases": biases}

@@ -1,0 +1,206 @@
+"""Loading checkpoints: every quality, and what is said about each kind of bad file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from mlx.utils import tree_flatten
+
+from moshid.demo import tokenizer
+from moshid.errors import BadCheckpoint, ModelOutOfMemory
+from moshid.model import memory, mlx_engine
+from moshid.model.engine import Sampling
+from moshid.model.mlx_engine import MlxEngine
+from tests.fakes import small_models
+
+GREEDY = Sampling(0.0, 0, 0.0, 0)
+NUMBERS = small_models.config()
+
+
+def ignore(stage: str, fraction: float) -> None:
+    """No progress wanted."""
+
+
+def load(folder: Path, quality: str = "bf16", name: str = "model.safetensors") -> MlxEngine:
+    return mlx_engine.load(
+        folder / "config.json",
+        folder / name,
+        folder / NUMBERS["tokenizer_name"],
+        quality,
+        ignore,
+    )
+
+
+def tokens_of(engine: MlxEngine) -> list[tuple[int, ...]]:
+    engine.begin(1, GREEDY)
+    return [engine.step([i, i, i, i]).tokens for i in range(20)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return small_models.write_checkpoint(tmp_path / "model")
+
+
+def test_loads_bf16_with_its_facts_and_progress(folder: Path) -> None:
+    seen: list[tuple[str, float]] = []
+    engine = mlx_engine.load(
+        folder / "config.json",
+        folder / "model.safetensors",
+        folder / NUMBERS["tokenizer_name"],
+        "bf16",
+        lambda stage, fraction: seen.append((stage, fraction)),
+    )
+    facts = engine.facts
+    assert (facts.codebooks_user, facts.codebooks_model, facts.delay_frames) == (4, 4, 2)
+    assert (facts.takes, facts.text_vocab, facts.quality) == ("tokens", 300, "bf16")
+    assert {stage for stage, _ in seen} == {"reading"}
+    assert [f for _, f in seen] == sorted(f for _, f in seen)
+    assert seen[-1] == ("reading", 1.0)
+
+
+@pytest.mark.parametrize(("quality", "bits", "group"), [("q8", 8, 64), ("q4", 4, 32)])
+def test_quantised_at_load_equals_quantised_beforehand(
+    folder: Path, quality: str, bits: int, group: int
+) -> None:
+    lm = small_models.random_lm(NUMBERS)
+    nn.quantize(lm, bits=bits, group_size=group)
+    name = f"model.{quality}.safetensors"
+    mx.save_safetensors(str(folder / name), dict(tree_flatten(lm.parameters())))
+    at_load = tokens_of(load(folder, quality))
+    assert at_load == tokens_of(load(folder, quality, name))
+    assert at_load != tokens_of(load(folder)), "quantising changes something"
+
+
+def test_without_config_the_architecture_is_v0_1(folder: Path) -> None:
+    spm = folder / "spm32k.model"
+    spm.write_bytes(tokenizer.build(32000))
+    with pytest.raises(BadCheckpoint, match=r"does not hold this model's parameters.*lacks"):
+        mlx_engine.load(None, folder / "model.safetensors", spm, "bf16", ignore)
+
+
+def test_pieces_and_padding(folder: Path) -> None:
+    engine = load(folder)
+    assert engine.piece(0) is None
+    assert engine.piece(3) is None
+    assert engine.piece(-1) is None
+    assert engine.piece(4) == " ba"
+
+
+def test_begin_leaves_nothing_of_the_last_session(folder: Path) -> None:
+    engine = load(folder)
+    first = tokens_of(engine)
+    for i in range(9):
+        engine.step([i, 1, 2, 3])
+    assert tokens_of(engine) == first
+
+
+def test_takes_no_pcm(folder: Path) -> None:
+    with pytest.raises(ValueError, match="not PCM"):
+        load(folder).step(b"\0" * 7680)
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_in_header(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def not_safetensors(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"<!DOCTYPE html>" + b" " * 4000)
+
+
+def other_tensors(folder: Path) -> None:
+    mx.save_safetensors(str(folder / "model.safetensors"), {"something.weight": mx.zeros((2, 2))})
+
+
+def pytorch_layout(folder: Path) -> None:
+    mx.save_safetensors(str(folder / "model.safetensors"), {"out_norm.alpha": mx.zeros((1, 1, 2))})
+
+
+def other_shapes(folder: Path) -> None:
+    config = small_models.config(card=32)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / NUMBERS["tokenizer_name"]).unlink()
+
+
+def broken_tokenizer(folder: Path) -> None:
+    (folder / NUMBERS["tokenizer_name"]).write_bytes(b"\xff" * 64)
+
+
+def small_tokenizer(folder: Path) -> None:
+    (folder / NUMBERS["tokenizer_name"]).write_bytes(tokenizer.build(200))
+
+
+def foreign_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "gpt2", "n_layer": 12}')
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"dim": ')
+
+
+def wrong_delays(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(small_models.config(delays=[0, 0, 1])))
+
+
+BAD: dict[Callable[[Path], None], str] = {
+    cut_short: "header says .* cut short or damaged",
+    cut_in_header: "cut short",
+    not_safetensors: "no safetensors file",
+    other_tensors: "has no use for something.weight",
+    pytorch_layout: "PyTorch's layout",
+    other_shapes: r"has the shape \[64, 64\] where the configuration wants \[32, 64\]",
+    no_weights: "No such file",
+    no_tokenizer: "text tokenizer is missing",
+    broken_tokenizer: "no sentencepiece model",
+    small_tokenizer: "200 pieces where the model has 300",
+    foreign_config: "no Moshi configuration",
+    broken_config: "no JSON",
+    wrong_delays: "2 delays for 8 codebooks",
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda f: f.__name__)
+def test_a_bad_checkpoint_is_named(folder: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(folder)
+    with pytest.raises(BadCheckpoint, match=BAD[spoil]):
+        load(folder)
+
+
+def test_a_quantised_file_is_not_bf16(folder: Path) -> None:
+    lm = small_models.random_lm(NUMBERS)
+    nn.quantize(lm, bits=4, group_size=32)
+    path = folder / "model.safetensors"
+    mx.save_safetensors(str(path), dict(tree_flatten(lm.parameters())))
+    with pytest.raises(BadCheckpoint, match="is quantised, and cannot be loaded as bf16"):
+        load(folder)
+
+
+def test_a_width_that_no_group_divides_is_said(folder: Path) -> None:
+    odd = small_models.write_checkpoint(folder / "odd", small_models.config(dim=96, num_heads=3))
+    with pytest.raises(BadCheckpoint, match="cannot be quantised to q8"):
+        load(odd, "q8")
+
+
+def test_too_little_memory_is_said_with_the_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(ModelOutOfMemory, match="GB are free"):
+        load(folder)
