@@ -32,22 +32,28 @@ def open_ends(params: Start, tail_frames: int) -> Ends:
         DeviceFailed: the device cannot be opened.
         BadAudioFile: a file cannot be opened.
     """
-    source: Source | None = None
-    sink: Sink | None = None
+    opened: list[Source | Sink] = []
     try:
+        source, sink = None, None
+        rate = SAMPLE_RATE
         if params.in_file is not None:
-            source = _open_source(params, params.in_file, tail_frames)
+            opened.append(source := _open_source(params, params.in_file, tail_frames))
+        if params.in_file is None or params.out_file is None:
+            stream = _open_stream(params)
+            rate = round(stream.rate)
+            microphone, speaker = _halves(stream)
+            opened += [half for half in (microphone, speaker) if half is not None]
+            source, sink = source or microphone, speaker
+        # Last, since it overwrites what was there.
         if params.out_file is not None:
-            sink = _open_sink(params.out_file)
-        if source is not None and sink is not None:
-            return Ends(source, sink, SAMPLE_RATE)
-        stream = _open_stream(params)
-        return _join(stream, source, sink)
+            opened.append(sink := _open_sink(params.out_file))
     except MoshidError:
-        for end in (source, sink):
-            if end is not None:
-                end.close()
+        for end in opened:
+            end.close()
         raise
+    assert source is not None
+    assert sink is not None
+    return Ends(source, sink, rate)
 
 
 def _open_source(params: Start, path: str, tail_frames: int) -> Source:
@@ -77,7 +83,10 @@ def _open_stream(params: Start) -> PortAudioStream:
     )
 
 
-def _join(stream: PortAudioStream, source: Source | None, sink: Sink | None) -> Ends:
+def _halves(stream: PortAudioStream) -> tuple[Source | None, Sink | None]:
     from moshid.audio.portaudio import MicrophoneSource, SpeakerSink
 
-    return Ends(source or MicrophoneSource(stream), sink or SpeakerSink(stream), round(stream.rate))
+    return (
+        MicrophoneSource(stream) if stream.input is not None else None,
+        SpeakerSink(stream) if stream.output is not None else None,
+    )

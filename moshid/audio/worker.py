@@ -2,8 +2,8 @@
 
 One main thread does everything but copying sound: it waits in ``select`` for requests and for the
 model's frames, no longer than until the next captured frame is complete, and runs the codec in
-between. So MLX, which is not thread-safe, lives on one thread. PortAudio is imported when a session or a
-device list needs it: its list of devices is that of the moment, and a spare holds no device.
+between. So MLX, which is not thread-safe, lives on one thread. PortAudio is imported when a session
+or a device list needs it: its list of devices is that of the moment, and a spare holds no device.
 """
 
 from __future__ import annotations
@@ -230,6 +230,9 @@ def main() -> None:
         worker.run()
     finally:
         worker.close()
+        logging.shutdown()
+        # Not through atexit: PortAudio's JACK part aborts there when the server has gone before us.
+        os._exit(0)
 
 
 if __name__ == "__main__":

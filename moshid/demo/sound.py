@@ -1,0 +1,273 @@
+"""A sound card made of software: a private JACK server, and someone who speaks and listens there.
+
+Owns the server's life and the probe, a JACK client that plays into PortAudio's input ports and
+records its output ports in the same cycle, so that a delay is exact to the sample. Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+READY_TIMEOUT_S: Final = 20.0
+STOP_TIMEOUT_S: Final = 5.0
+ENVELOPE_S: Final = 0.01
+
+
+class SoundServerMissing(RuntimeError):
+    """jackd or its client library is not installed, or the server does not start."""
+
+
+class JackServer:
+    """jackd on its dummy driver, under a name of its own. A context manager."""
+
+    def __init__(self, folder: Path, *, rate: int = 24_000, period: int = 240) -> None:
+        """``folder`` takes the log; ``period`` is the block length in samples."""
+        self.rate = rate
+        self.period = period
+        self.name = f"moshid-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
+        self.log = folder / "jackd.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment to find this server."""
+        return {"JACK_DEFAULT_SERVER": self.name, "JACK_NO_START_SERVER": "1"}
+
+    def start(self) -> None:
+        """Start it and wait until it takes clients.
+
+        Raises:
+            SoundServerMissing: jackd is not installed, or does not come up.
+        """
+        if shutil.which("jackd") is None:
+            raise SoundServerMissing("jackd is missing: install Debian's jackd2")
+        command = ["jackd", "-n", self.name, "-r", "--no-mlock", "-d", "dummy"]
+        command += ["-r", str(self.rate), "-p", str(self.period)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"JACK_NO_AUDIO_RESERVATION": "1"},
+                start_new_session=True,
+            )
+        self._wait_until_ready(self._process)
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL: the sound card is pulled out."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        jack = _jack()
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        while process.poll() is None and time.monotonic() < deadline_s:
+            try:
+                jack.Client("ready", no_start_server=True, servername=self.name).close()
+            except jack.JackOpenError:
+                time.sleep(0.02)  # libjack offers nothing to wait on before there is a server
+            else:
+                return
+        self.stop()
+        raise SoundServerMissing(f"jackd did not start: {self.log.read_text(errors='replace')}")
+
+
+class JackProbe:
+    """Mouth and ear at the ports of one program. A context manager."""
+
+    def __init__(self, server: JackServer, *, program: str = r"PortAudio.*") -> None:
+        """``program`` is a regular expression for the JACK client's name."""
+        jack = _jack()
+        self.rate = server.rate
+        self._program = re.compile(program)
+        self._ports_changed = threading.Event()
+        self._done = threading.Event()
+        self._started = threading.Event()
+        self._to_play: Samples = np.zeros(0, dtype=np.float32)
+        self._recorded: Samples = np.zeros(0, dtype=np.float32)
+        self._at = 0
+        self._running = False
+        self.xruns = 0
+        self._client = jack.Client("probe", no_start_server=True, servername=server.name)
+        self._mouth = self._client.outports.register("mouth")
+        self._ear = self._client.inports.register("ear")
+        self._client.set_process_callback(self._process)
+        self._client.set_port_registration_callback(self._port_changed)
+        self._client.set_xrun_callback(self._xrun)
+        self._client.activate()
+
+    def attach(self, timeout_s: float = 60.0) -> None:
+        """Wait for the program's ports and connect to all of them.
+
+        Raises:
+            TimeoutError: it has not opened its ports in time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            self._ports_changed.clear()
+            inputs, outputs = self._find(is_input=True), self._find(is_output=True)
+            if inputs and outputs:
+                break
+            if not self._ports_changed.wait(max(0.0, deadline_s - time.monotonic())):
+                raise TimeoutError("no program opened sound ports in time")
+        for port in inputs:
+            self._connect(self._mouth, port)
+        for port in outputs:
+            self._connect(port, self._ear)
+
+    def play(self, pcm: Samples, *, tail_s: float = 1.0) -> None:
+        """From the next cycle on, speak float32 [n] and record, until ``tail_s`` after it."""
+        self._to_play = np.pad(np.asarray(pcm, np.float32), (0, round(tail_s * self.rate)))
+        self._recorded = np.zeros_like(self._to_play)
+        self._at = 0
+        self._done.clear()
+        self._running = True
+
+    def wait(self, timeout_s: float) -> Samples:
+        """What was heard since ``play``, float32, aligned with what was spoken.
+
+        Raises:
+            TimeoutError: the server's clock has stopped.
+        """
+        if not self._done.wait(timeout_s):
+            raise TimeoutError("the sound server's clock has stopped")
+        return self._recorded
+
+    def heard(self) -> Samples:
+        """What was heard so far."""
+        return self._recorded[: self._at].copy()
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._client.deactivate()
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _find(self, **direction: bool) -> list[Any]:
+        ports = self._client.get_ports(is_audio=True, **direction)
+        return [p for p in ports if self._program.fullmatch(p.name.split(":")[0])]
+
+    def _connect(self, source: Any, target: Any) -> None:
+        if not any(p == target for p in self._client.get_all_connections(source)):
+            self._client.connect(source, target)
+
+    def _process(self, frames: int) -> None:
+        mouth, ear = self._mouth.get_array(), self._ear.get_array()
+        start, end = self._at, min(self._at + frames, len(self._to_play))
+        n = end - start if self._running else 0
+        mouth[n:] = 0.0
+        if n:
+            mouth[:n] = self._to_play[start:end]
+            self._recorded[start:end] = ear[:n]
+            self._at = end
+        elif self._running:
+            self._running = False
+            self._done.set()
+
+    def _port_changed(self, _port: Any, _registered: bool) -> None:
+        self._ports_changed.set()
+
+    def _xrun(self, _delay_us: float) -> None:
+        self.xruns += 1
+
+
+def lag_samples(played: Samples, recorded: Samples) -> int:
+    """By how many samples float32 ``recorded`` [n] lags ``played`` [n]: the peak of their
+    cross-correlation among lags from 0."""
+    size = 2 ** int(np.ceil(np.log2(len(played) + len(recorded))))
+    spectrum = np.conj(np.fft.rfft(played, size)) * np.fft.rfft(recorded, size)
+    correlation = np.fft.irfft(spectrum, size)[: len(recorded)]
+    return int(np.argmax(np.abs(correlation)))
+
+
+def envelope_lag(
+    played: Samples, recorded: Samples, rate: int, *, lag_s_max: float = 2.0
+) -> tuple[float, float]:
+    """``(lag in seconds, correlation there)`` of the loudness in steps of 10 ms.
+
+    For sound that comes back in another voice, where waveforms have nothing in common.
+    """
+    a, b = envelope(played, rate), envelope(recorded, rate)
+    steps = range(min(round(lag_s_max / ENVELOPE_S), len(b) - 2))
+    scores = [_correlation(a[: len(b) - k], b[k : k + len(a)]) for k in steps]
+    best = int(np.argmax(scores))
+    return best * ENVELOPE_S, float(scores[best])
+
+
+def envelope(pcm: Samples, rate: int) -> npt.NDArray[np.float64]:
+    """Root mean square of each 10 ms of float32 [n]."""
+    step = round(ENVELOPE_S * rate)
+    whole = np.asarray(pcm[: len(pcm) // step * step], dtype=np.float64)
+    return np.asarray(np.sqrt(np.square(whole.reshape(-1, step)).mean(axis=1)))
+
+
+def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    n = min(len(a), len(b))
+    a, b = a[:n] - a[:n].mean(), b[:n] - b[:n].mean()
+    norm = float(np.sqrt(np.dot(a, a) * np.dot(b, b)))
+    return float(np.dot(a, b)) / norm if norm else 0.0
+
+
+def sound_environment(server: JackServer, base: Mapping[str, str]) -> dict[str, str]:
+    """``base`` with what a program needs to use ``server``."""
+    return {**base, **server.environment}
+
+
+def _jack() -> Any:
+    try:
+        import jack
+    except (ImportError, OSError) as e:
+        raise SoundServerMissing(f"the JACK client library is missing: {e}") from e
+    jack.set_error_function(_quiet)
+    jack.set_info_function(_quiet)
+    return jack
+
+
+def _quiet(_message: str) -> None:
+    """libjack would print each failed attempt."""

@@ -1,0 +1,22 @@
+"""A private JACK server for a test, made known to the processes that the test starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from moshid.demo.sound import JackServer
+
+
+@contextmanager
+def jack_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, rate: int = 24_000, period: int = 240
+) -> Iterator[JackServer]:
+    """A running server that child processes find through the environment."""
+    with JackServer(folder, rate=rate, period=period) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
