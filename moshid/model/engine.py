@@ -68,3 +68,6 @@ class Engine(Protocol):
 
     def piece(self, text: int) -> str | None:
         """The text of a text token, None for padding."""
+
+    def memory_bytes(self) -> int:
+        """Memory that unloading gives back."""

@@ -17,7 +17,7 @@ import sentencepiece
 from moshi_mlx import models
 
 from moshid.errors import BadCheckpoint
-from moshid.model import quantise, weights
+from moshid.model import memory, quantise, weights
 from moshid.model.engine import EngineFacts, Sampling, StepResult
 from moshid.model.step import Stepper
 from moshid.model.weights import Progress
@@ -33,6 +33,8 @@ class MlxEngine:
 
     def __init__(self, lm: Any, text_tokenizer: Any, *, quality: str, padding_id: int) -> None:
         cfg = lm.cfg
+        self.card: int = cfg.audio_vocab_size - 1
+        """Audio tokens are 0 to card - 1."""
         self._tokenizer = text_tokenizer
         self._silent = {END_OF_PADDING_ID, padding_id}
         self._stepper = Stepper(lm, Sampling(), condition=_condition(lm))
@@ -72,6 +74,13 @@ class MlxEngine:
             return None
         piece: str = self._tokenizer.id_to_piece(text)
         return piece.replace("▁", " ")
+
+    def memory_bytes(self) -> int:
+        """What unloading gives back: MLX's buffers on Metal, else the process's resident memory."""
+        if mx.metal.is_available():
+            held: int = mx.get_active_memory() + mx.get_cache_memory()
+            return held
+        return memory.resident_bytes()
 
     def warm_up(self) -> list[float]:
         """A few steps on silence, then a fresh conversation; milliseconds of each step."""
