@@ -24,6 +24,7 @@ from moshid.audio.opening import open_ends
 from moshid.audio.session import Plan, Session
 from moshid.errors import (
     AudioError,
+    DeviceFailed,
     InternalError,
     InvalidParams,
     MethodNotFound,
@@ -52,6 +53,8 @@ class Worker:
         self._codec: Codec | None = None
         self._codec_spec: CodecSpec | None = None
         self._running = True
+        self.device_failed = False
+        """Whether a device has gone, so that PortAudio cannot be ended in order."""
 
     def run(self) -> None:
         """The main loop."""
@@ -179,6 +182,7 @@ class Worker:
 
     def _fail(self, session: Session, error: MoshidError) -> None:
         session.ended = "device"
+        self.device_failed = isinstance(error, DeviceFailed)
         self._end(session, error)
 
     def _end(self, session: Session, error: MoshidError | None = None) -> dict[str, Any]:
@@ -230,9 +234,10 @@ def main() -> None:
         worker.run()
     finally:
         worker.close()
-        logging.shutdown()
-        # Not through atexit: PortAudio's JACK part aborts there when the server has gone before us.
-        os._exit(0)
+        if worker.device_failed:
+            # Not through atexit: PortAudio's JACK part aborts there when the server has gone.
+            logging.shutdown()
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -24,8 +23,13 @@ import numpy.typing as npt
 Samples = npt.NDArray[np.float32]
 
 READY_TIMEOUT_S: Final = 20.0
-STOP_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 2.0
+NAMES: Final = tuple(f"moshid-{n}" for n in range(6))
+"""A machine's JACK registry has eight places, and a killed server's is free again only for a server
+of the same name: so few names, tried in turn."""
+
 ENVELOPE_S: Final = 0.01
+SHM: Final = Path("/dev/shm")
 
 
 class SoundServerMissing(RuntimeError):
@@ -39,7 +43,7 @@ class JackServer:
         """``folder`` takes the log; ``period`` is the block length in samples."""
         self.rate = rate
         self.period = period
-        self.name = f"moshid-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
+        self.name = NAMES[0]
         self.log = folder / "jackd.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,21 +60,15 @@ class JackServer:
         """
         if shutil.which("jackd") is None:
             raise SoundServerMissing("jackd is missing: install Debian's jackd2")
-        command = ["jackd", "-n", self.name, "-r", "--no-mlock", "-d", "dummy"]
-        command += ["-r", str(self.rate), "-p", str(self.period)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"JACK_NO_AUDIO_RESERVATION": "1"},
-                start_new_session=True,
-            )
-        self._wait_until_ready(self._process)
+        for self.name in NAMES:
+            self._process = self._spawn()
+            if self._becomes_ready(self._process):
+                return
+            self.stop()
+        raise SoundServerMissing(f"jackd did not start: {self.log.read_text(errors='replace')}")
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL. Safe to call twice."""
+        """SIGTERM, then SIGKILL: jackd hangs when a client has vanished. Safe to call twice."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -78,15 +76,13 @@ class JackServer:
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._kill(process)
 
     def kill(self) -> None:
         """SIGKILL: the sound card is pulled out."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            self._kill(process)
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,18 +93,43 @@ class JackServer:
     ) -> None:
         self.stop()
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = ["jackd", "-n", self.name, "-r", "--no-mlock", "-d", "dummy"]
+        command += ["-r", str(self.rate), "-p", str(self.period)]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"JACK_NO_AUDIO_RESERVATION": "1"},
+                start_new_session=True,
+            )
+
+    def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it takes clients; False when it ends instead, as when the name is taken."""
         jack = _jack()
         deadline_s = time.monotonic() + READY_TIMEOUT_S
-        while process.poll() is None and time.monotonic() < deadline_s:
+        while time.monotonic() < deadline_s:
+            # libjack offers nothing to wait on before there is a server, but an early end shows.
+            try:
+                process.wait(0.02)
+                return False
+            except subprocess.TimeoutExpired:
+                pass
             try:
                 jack.Client("ready", no_start_server=True, servername=self.name).close()
             except jack.JackOpenError:
-                time.sleep(0.02)  # libjack offers nothing to wait on before there is a server
-            else:
-                return
-        self.stop()
-        raise SoundServerMissing(f"jackd did not start: {self.log.read_text(errors='replace')}")
+                continue
+            # Somebody else's server of this name would answer too, while ours gives up.
+            return process.poll() is None
+        return False
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+        for left in (*SHM.glob(f"jack_{self.name}_*"), *SHM.glob(f"jack_sem.*_{self.name}_*")):
+            left.unlink(missing_ok=True)
 
 
 class JackProbe:
@@ -121,7 +142,6 @@ class JackProbe:
         self._program = re.compile(program)
         self._ports_changed = threading.Event()
         self._done = threading.Event()
-        self._started = threading.Event()
         self._to_play: Samples = np.zeros(0, dtype=np.float32)
         self._recorded: Samples = np.zeros(0, dtype=np.float32)
         self._at = 0
@@ -136,7 +156,7 @@ class JackProbe:
         self._client.activate()
 
     def attach(self, timeout_s: float = 60.0) -> None:
-        """Wait for the program's ports and connect to all of them.
+        """Wait for the program's ports; speak into all inputs, listen to the first output.
 
         Raises:
             TimeoutError: it has not opened its ports in time.
@@ -151,8 +171,7 @@ class JackProbe:
                 raise TimeoutError("no program opened sound ports in time")
         for port in inputs:
             self._connect(self._mouth, port)
-        for port in outputs:
-            self._connect(port, self._ear)
+        self._connect(outputs[0], self._ear)
 
     def play(self, pcm: Samples, *, tail_s: float = 1.0) -> None:
         """From the next cycle on, speak float32 [n] and record, until ``tail_s`` after it."""
