@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 
@@ -25,6 +26,25 @@ line with --follow and `events`), and each line of stderr is {"error": {...}} or
 """
 
 
+class _Wrapped(argparse.HelpFormatter):
+    """Asks for the terminal's width without shutil, whose import costs 3 ms at every start."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_help_columns())
+
+
+class _Raw(argparse.RawDescriptionHelpFormatter, _Wrapped):
+    """The same, for a text with line ends of its own."""
+
+
+@functools.cache
+def _help_columns() -> int:
+    try:
+        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns - 2)
+    except (OSError, ValueError):
+        return 78
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that --json can have its error as JSON."""
 
@@ -43,7 +63,7 @@ class Commands:
             metavar="COMMAND",
             dest="command",
             required=True,
-            prog=root.prog,  # else argparse formats a usage line, for which it imports shutil
+            prog=root.prog,  # else argparse formats a usage line at every start
         )
 
     def add(self, name: str, run: Run, summary: str, *, more: str = "") -> argparse.ArgumentParser:
@@ -54,6 +74,7 @@ class Commands:
             description=f"{summary[0].upper()}{summary[1:]}. {more}".strip(),
             parents=[self._shared],
             allow_abbrev=False,
+            formatter_class=_Wrapped,
         )
         parser.set_defaults(run=run)
         self.parsers[name] = parser
@@ -62,7 +83,7 @@ class Commands:
 
 def build_parser() -> Commands:
     """The whole parser, as the root of its commands."""
-    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS, formatter_class=_Wrapped)
     shared.add_argument("--json", action="store_true", help="print JSON")
     shared.add_argument("--socket", metavar="PATH", help="the daemon's socket ($MOSHID_SOCKET)")
     shared.add_argument("--home", metavar="DIR", help="the daemon's home ($MOSHID_HOME)")
@@ -70,7 +91,7 @@ def build_parser() -> Commands:
         prog="moshi-client",
         description="Control moshid, the service for the full-duplex speech model Moshi.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Raw,
         parents=[shared],
         allow_abbrev=False,
     )

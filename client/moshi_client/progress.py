@@ -110,6 +110,7 @@ def _columns(ctx: Context) -> int:
     if ctx.env.get("COLUMNS", "").isdigit():
         return max(20, int(ctx.env["COLUMNS"]))
     try:
-        return max(20, os.get_terminal_size(ctx.err.fileno()).columns)
+        columns = os.get_terminal_size(ctx.err.fileno()).columns
     except (OSError, ValueError):
-        return 80
+        columns = 0
+    return max(20, columns or 80)

@@ -5,6 +5,8 @@ Owns the session's state as its events tell it; sends nothing.
 
 from __future__ import annotations
 
+from collections import deque
+
 from moshi_client import progress, render
 
 TYPE_CHECKING = False
@@ -34,8 +36,9 @@ class TalkView:
         self._ctx = ctx
         self._one_a_line = one_a_line
         self._line = progress.ProgressLine(ctx)
-        self._early: list[tuple[str, Json]] = []
+        self._early: deque[tuple[str, Json]] = deque()
         self._partial = ""
+        self._seed: int | None = None
         self._split_lines = ctx.live and ctx.out.isatty()
         self.session: str | None = None
         self.status: Json = {}
@@ -46,14 +49,14 @@ class TalkView:
         """Whether the session has ended."""
         return self.status.get("state") in FINAL_STATES
 
-    def begin(self, status: Json) -> None:
-        """The session has started; what was heard of it before is shown now."""
+    def begin(self, started: Json) -> None:
+        """The session has started (talk.start's result); what came before is shown now."""
+        self.status = started["session"]
+        self._seed = started.get("seed")
+        self.session = self.status.get("session")
         self._line.clear()
-        self.session = status.get("session")
-        self.status = status
-        early, self._early = self._early, []
-        for topic, data in early:
-            self._on_session(topic, data)
+        self._ctx.say("talking; Ctrl-C stops")
+        self._show_early()
 
     def on_notification(self, method: str, params: Json) -> None:
         """Take a notification of the daemon."""
@@ -71,20 +74,44 @@ class TalkView:
     def end(self) -> None:
         """Finish the lines begun."""
         self._line.clear()
+        if self.session is not None:
+            self._show_early()
         if self._partial and not self._ctx.json:
             self._ctx.write(self._partial.strip() + "\n" if self._split_lines else "\n")
         self._partial = ""
 
-    def result(self, seed: int | None) -> Json:
+    def result(self) -> Json:
         """The whole talk as one object."""
         text = "".join(str(piece["text"]) for piece in self.transcript).strip()
         return {
             "session": self.session,
-            "seed": seed,
+            "seed": self._seed,
             "text": text,
             "transcript": self.transcript,
             "status": self.status,
         }
+
+    def summary(self) -> str:
+        """The end of the talk in a few lines."""
+        status = self.status
+        reason = str(status.get("reason") or status.get("state"))
+        step_ms = (status.get("stage_ms") or {}).get("step")
+        lines = [
+            f"{self.session}: {_REASONS.get(reason, reason)} after "
+            f"{status.get('seconds') or 0:.1f} s, "
+            f"{render.count(status.get('frames') or 0, 'frame')}, "
+            f"{status.get('lagged_frames') or 0} lagged, {status.get('underruns') or 0} underruns",
+            f"latency {render.percentiles(status.get('latency_ms'))}; step "
+            f"{render.percentiles(step_ms)}; seed {self._seed}",
+        ]
+        if status.get("transcript_file"):
+            lines.append(f"transcript: {status['transcript_file']}")
+        return "\n".join(lines)
+
+    def _show_early(self) -> None:
+        """What came before the session was known, one by one: a Ctrl-C may come in between."""
+        while self._early:
+            self._on_session(*self._early.popleft())
 
     def _on_session(self, topic: str, data: Json) -> None:
         if data.get("session") != self.session:
@@ -124,22 +151,6 @@ class TalkView:
         moshi = render.bar(_loudness(levels.get("output_dbfs")), 10)
         tail = self._partial[-40:] if self._split_lines else ""
         return f"you {you}  moshi {moshi}  {tail}".rstrip()
-
-
-def summary(status: Json, seed: int | None) -> str:
-    """The end of a talk in a few lines."""
-    stages = status.get("stage_ms") or {}
-    reason = str(status.get("reason") or status.get("state"))
-    lines = [
-        f"{status.get('session')}: {_REASONS.get(reason, reason)} after "
-        f"{status.get('seconds') or 0:.1f} s, {render.count(status.get('frames') or 0, 'frame')}, "
-        f"{status.get('lagged_frames') or 0} lagged, {status.get('underruns') or 0} underruns",
-        f"latency {render.percentiles(status.get('latency_ms'))}; step "
-        f"{render.percentiles(stages.get('step'))}; seed {seed}",
-    ]
-    if status.get("transcript_file"):
-        lines.append(f"transcript: {status['transcript_file']}")
-    return "\n".join(lines)
 
 
 def _loudness(dbfs: float | None) -> float:

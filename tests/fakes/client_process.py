@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import subprocess
 import sys
 import tempfile
@@ -53,3 +54,37 @@ def run_client(home: Path, *args: str, **env: str) -> subprocess.CompletedProces
     with start_client(home, *args, stdin=subprocess.DEVNULL, **env) as process:
         out, err = process.communicate(timeout=TIMEOUT_S)
         return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+class Screen:
+    """A pseudo-terminal as stdout and stderr of a client."""
+
+    def __init__(self) -> None:
+        self._fd, self._terminal = pty.openpty()
+        self._shown = b""
+
+    def start(self, home: Path, *args: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-m", "moshi_client", *args],
+            env=client_env(home, TERM="xterm", NO_COLOR="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=self._terminal,
+            stderr=self._terminal,
+        )
+        os.close(self._terminal)
+        return process
+
+    def read_until(self, marker: bytes) -> None:
+        while marker not in self._shown:
+            self._shown += os.read(self._fd, 4096)
+
+    def read_to_end(self) -> bytes:
+        while True:
+            try:
+                data = os.read(self._fd, 4096)
+            except OSError:  # Linux says EIO when the last writer has gone
+                data = b""
+            if not data:
+                os.close(self._fd)
+                return self._shown
+            self._shown += data

@@ -1,7 +1,7 @@
 """A daemon that says what it is told to: a threaded AF_UNIX server with scripted replies.
 
 The seam for tests of the client. Give ``replies`` by method: a dict is the result; a function
-takes the ``Call`` and returns the result, raises ``Fault`` for an error, or sends events first.
+takes the ``Call`` and may send events first; a ``Fault``, given or raised, is the error.
 ``HELLO`` and an empty ``events.subscribe`` are there already. ``wait_for`` blocks until a method
 has been called; ``die`` cuts every connection and the socket, as SIGKILL does.
 """
@@ -47,7 +47,7 @@ class Call:
         self._connection.sock.sendall(data)
 
 
-Reply = Json | Callable[[Call], Json]
+Reply = Json | Fault | Callable[[Call], Json]
 
 
 class _Peer:
@@ -188,6 +188,8 @@ class FakeDaemon:
             try:
                 if reply is None:
                     raise Fault("rpc.method_not_found", f"no method {method}", code=-32601)
+                if isinstance(reply, Fault):
+                    raise reply
                 result = reply(Call(method, params, peer)) if callable(reply) else reply
             except Fault as fault:
                 peer.send({"id": request_id, "error": fault.error})

@@ -26,6 +26,7 @@ ALLOWED = {
     "itertools",
     "json",
     "keyword",
+    "locale",
     "math",
     "moshi_client",
     "operator",

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from moshi_client import places
 from moshi_client.errors import UsageError
-
 from moshid import settings
 from moshid.errors import SocketPathTooLong
 

@@ -6,6 +6,7 @@ import argparse
 import io
 
 import pytest
+
 from moshi_client import progress, render
 from moshi_client.context import Context
 
@@ -109,7 +110,8 @@ def job(done: int, state: str = "downloading") -> dict[str, object]:
 def test_job_line_has_bar_share_rate_and_eta() -> None:
     line = progress.job_line(job(250))
     assert line == (
-        "kyutai/x  [#####...............]   25.0 %  250 B of 1.0 kB  2.0 MB/s  ETA 1:01  downloading"
+        "kyutai/x  [#####...............]   25.0 %  250 B of 1.0 kB  2.0 MB/s  ETA 1:01  "
+        "downloading"
     )
 
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import sys
 
 from moshi_client import places, targets
-from moshi_client.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    ConnectionLost,
-    RemoteError,
-    UsageError,
-)
-from moshi_client.talk_view import TalkView, summary
+from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK, ConnectionLost, RemoteError, UsageError
+from moshi_client.talk_view import TalkView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,29 +62,40 @@ def _talk(ctx: Context, args: argparse.Namespace) -> int:
     view = TalkView(ctx, one_a_line=ctx.json and args.follow)
     with connection:
         try:
-            connection.call("events.subscribe", {"topics": list(TOPICS)})
-            started = _start(ctx, connection, view, params)
+            _run(ctx, connection, view, params)
         except KeyboardInterrupt:
             view.end()
             ctx.say("interrupted; a download that has begun goes on: moshi-client downloads")
             return EXIT_INTERRUPTED
         finally:
             view.end()
-        seed = started.get("seed")
-        view.begin(started["session"])
-        ctx.say("talking; Ctrl-C stops")
-        try:
-            _follow(connection, view)
-        finally:
-            view.end()
-            ctx.say(summary(view.status, seed))
-            if ctx.json:
-                ctx.emit(view.result(seed), "")
+            if view.session is not None:
+                ctx.say(view.summary())
+                if ctx.json:
+                    ctx.emit(view.result(), "")
     if view.status.get("state") == "failed":
         error = view.status.get("error")
         data = error if isinstance(error, dict) else {"message": error}
         raise RemoteError({"message": data.get("message") or "the talk failed", "data": data})
     return EXIT_OK
+
+
+def _run(ctx: Context, connection: Connection, view: TalkView, params: Json) -> None:
+    """The talk from start to end; a Ctrl-C, once it has begun, ends it."""
+    try:
+        connection.call("events.subscribe", {"topics": list(TOPICS)})
+        view.begin(_start(ctx, connection, view, params))
+        notifications = connection.follow()
+        while not view.is_over:
+            view.on_notification(*next(notifications))
+    except KeyboardInterrupt:
+        if view.session is None:
+            raise
+        _stop(connection, view)
+    except ConnectionLost as e:
+        if view.session is None:
+            raise
+        raise ConnectionLost("the daemon went away, and the talk with it", e.hint) from e
 
 
 def _params(args: argparse.Namespace) -> Json:
@@ -135,19 +140,11 @@ def _agrees(ctx: Context, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _follow(connection: Connection, view: TalkView) -> None:
-    """Until the session ends; a Ctrl-C ends it."""
+def _stop(connection: Connection, view: TalkView) -> None:
     try:
-        while not view.is_over:
-            method, params = next(connection.follow())
-            view.on_notification(method, params)
-    except KeyboardInterrupt:
-        try:
-            status = connection.call("talk.stop", on_notification=view.on_notification)
-        except RemoteError as e:
-            if e.kind != "talk.none":
-                raise
-        else:
-            view.status = view.status | status
-    except ConnectionLost as e:
-        raise ConnectionLost("the daemon went away, and the talk with it", e.hint) from e
+        status = connection.call("talk.stop", on_notification=view.on_notification)
+    except RemoteError as e:
+        if e.kind != "talk.none":  # it has just ended by itself
+            raise
+    else:
+        view.status = view.status | status
