@@ -50,7 +50,7 @@ class PortAudioStream:
         self.output = output
         self.blocks = 0
         self.stamp_ns = time.monotonic_ns()
-        self._closed = False
+        self._closed = self._gone = False
         self._stream = self._open()
         self.rate = float(self._stream.samplerate)
         self.heard = Ring(round(RING_S * self.rate))
@@ -93,15 +93,21 @@ class PortAudioStream:
         if self._closed:
             raise DeviceFailed("the sound device is closed")
         if not self._stream.active:
+            self._gone = True
             raise DeviceFailed("the sound device has gone")
         if now_ns - self.stamp_ns > CALLBACK_AGE_NS_MAX:
+            self._gone = True
             raise DeviceFailed("the sound device has stopped working: no callback for a second")
 
     def close(self) -> None:
-        """Stop the stream and let the device go."""
-        if not self._closed:
-            self._closed = True
+        """Stop the stream and let the device go.
+
+        A stream that has failed is left to the end of the process: PortAudio's JACK part would wait
+        for ever for the server that has gone.
+        """
+        if not self._closed and not self._gone:
             self._stream.close(ignore_errors=True)
+        self._closed = True
 
     def _open(self) -> Any:
         refusals = []
