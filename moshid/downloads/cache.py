@@ -1,0 +1,180 @@
+"""The Hugging Face cache on disk: where files lie, publication. Owns its layout.
+
+``models--org--name/{blobs/<etag>, snapshots/<commit>/<path> → blob, refs/<revision>}``. Files enter
+by rename and are never written through a link. All functions are blocking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from moshid.downloads.disk import sync, sync_folder
+from moshid.errors import DownloadError
+
+LOCK_PATIENCE_S: Final = 5.0
+"""How long to wait for huggingface_hub's lock. It may hold it for a whole download, and a rename
+harms it in no way, so publication goes on without it after that."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+
+
+class Cache:
+    """The cache below ``root`` (HF_HUB_CACHE)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def repo_dir(self, repo: str) -> Path:
+        """The folder of a model repository."""
+        return self.root / f"models--{repo.replace('/', '--')}"
+
+    def blob(self, repo: str, etag: str) -> Path:
+        """Where content of that digest belongs."""
+        return self.repo_dir(repo) / "blobs" / etag
+
+    def snapshot(self, repo: str, commit: str) -> Path:
+        """The folder of links that shows the repository at a commit."""
+        return self.repo_dir(repo) / "snapshots" / commit
+
+    def partial(self, etag: str) -> Path:
+        """The partial file of a digest; scan_cache_dir does not look into ``.locks``."""
+        return self.root / ".locks" / "moshid" / f"{etag}.part"
+
+    def publish(self, repo: str, commit: str, path: str, etag: str, partial: Path) -> None:
+        """Move a verified partial file to its blob, and show it in the snapshot."""
+        blob = self.blob(repo, etag)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        self._entry(repo, commit, path).parent.mkdir(parents=True, exist_ok=True)
+        with self._hub_lock(repo, etag):
+            partial.replace(blob)
+            sync_folder(blob.parent)
+        self.link(repo, commit, path, etag)
+
+    def seed(self, repo: str, etag: str, size: int) -> bool:
+        """Make a partial file out of a cached blob, so that only its bad chunks are fetched again;
+        the blob itself stays as it is until a rename replaces it. False: there is none to use."""
+        blob, partial = self.blob(repo, etag), self.partial(etag)
+        if partial.exists() or not blob.exists() or blob.stat().st_size != size:
+            return False
+        new = self._aside(etag)
+        shutil.copyfile(blob, new)
+        new.replace(partial)
+        return True
+
+    def link(self, repo: str, commit: str, path: str, etag: str) -> None:
+        """Show a blob in the snapshot, by a relative link (by a copy where there are none)."""
+        entry = self._entry(repo, commit, path)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        blob = self.blob(repo, etag)
+        target = os.path.relpath(blob, entry.parent)
+        if entry.is_symlink() and os.readlink(entry) == target:
+            return
+        new = self._aside(etag)
+        try:
+            new.symlink_to(target)
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            os.link(blob, new)
+        new.replace(entry)
+        sync_folder(entry.parent)
+
+    def write_ref(self, repo: str, revision: str, commit: str) -> None:
+        """Say which commit a branch or tag is; a commit needs no saying."""
+        if revision == commit:
+            return
+        ref = self.repo_dir(repo) / "refs" / check_repo_path(revision)
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if ref.read_text() == commit:
+                return
+        new = self._aside("ref")
+        new.write_text(commit)
+        fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sync(fd)
+        finally:
+            os.close(fd)
+        new.replace(ref)
+        sync_folder(ref.parent)
+
+    def commit_of(self, repo: str, revision: str) -> str | None:
+        """The commit that a revision was at when it was last fetched."""
+        if _COMMIT.fullmatch(revision):
+            return revision
+        try:
+            text = (self.repo_dir(repo) / "refs" / check_repo_path(revision)).read_text().strip()
+        except OSError:
+            return None
+        return text if _COMMIT.fullmatch(text) else None
+
+    def files(self, repo: str, revision: str) -> dict[str, Path]:
+        """What the cached snapshot of a revision holds: path in the repository → file. Links to
+        blobs that are gone are left out."""
+        commit = self.commit_of(repo, revision)
+        if commit is None:
+            return {}
+        folder = self.snapshot(repo, commit)
+        found = (f for f in sorted(folder.rglob("*")) if f.is_file())
+        return {f.relative_to(folder).as_posix(): f for f in found}
+
+    def etag_of(self, file: Path) -> str:
+        """The digest by which the cache keeps a snapshot's file: its blob's name."""
+        if file.is_symlink():
+            return PurePosixPath(os.readlink(file)).name
+        return ""
+
+    def _entry(self, repo: str, commit: str, path: str) -> Path:
+        return self.snapshot(repo, commit) / check_repo_path(path)
+
+    def _aside(self, name: str) -> Path:
+        """A free name, out of everybody's sight, for what a rename will put in its place."""
+        new = self.partial(name).with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        return new
+
+    @contextmanager
+    def _hub_lock(self, repo: str, etag: str) -> Iterator[None]:
+        """The lock that huggingface_hub holds while it downloads or moves this blob."""
+        path = self.root / ".locks" / self.repo_dir(repo).name / f"{etag}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        give_up_s = time.monotonic() + LOCK_PATIENCE_S
+        try:
+            while time.monotonic() < give_up_s:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+            yield
+        finally:
+            os.close(fd)
+
+
+def check_repo_path(path: str) -> str:
+    """The path of a file within a repository, if it stays within.
+
+    Raises:
+        DownloadError: it is absolute, climbs out, or is no path at all.
+    """
+    parts = path.split("/")
+    if "\0" in path or "\\" in path or any(p in ("", ".", "..") for p in parts):
+        raise DownloadError(
+            f"the repository names a file that leads out of it: {path!r}",
+            hint="Do not use this repository; its file names are hostile.",
+        )
+    return path

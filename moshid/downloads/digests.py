@@ -1,0 +1,84 @@
+"""Digests of files: which kind an etag is, hashing from an open file. Owns no state.
+
+An LFS file's etag is its SHA-256; a small file's is its git blob id, the SHA-1 of
+``blob <size>\\0`` and the content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Final, Protocol
+
+from moshid.errors import NoDigest
+
+READ_BYTES: Final = 1 << 20
+_HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class Hasher(Protocol):
+    """What hashlib's objects can do."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more bytes."""
+
+    def digest(self) -> bytes:
+        """The digest so far."""
+
+    def hexdigest(self) -> str:
+        """The digest so far, in hex."""
+
+    def copy(self) -> Hasher:
+        """An independent hasher in the same state."""
+
+
+def check_etag(etag: str | None, what: str) -> str:
+    """The etag, if it is a digest.
+
+    Raises:
+        NoDigest: it proves nothing.
+    """
+    if etag is None or not _HEX.fullmatch(etag):
+        raise NoDigest(f"the server's etag for {what} is no digest: {etag!r}")
+    return etag
+
+
+def whole_hasher(etag: str, size: int) -> Hasher:
+    """A hasher whose hexdigest over the file is ``etag``, if the file is right."""
+    if len(etag) == 64:
+        return hashlib.sha256()
+    return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+
+
+def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> bool:
+    """Feed the bytes of an open file to ``hasher``; False if the file ends before ``stop``.
+    Blocking."""
+    buffer = memoryview(bytearray(min(READ_BYTES, max(1, stop - start))))
+    while start < stop:
+        count = os.preadv(fd, [buffer[: stop - start]], start)
+        if count == 0:
+            return False
+        hasher.update(buffer[:count])
+        start += count
+    return True
+
+
+def sha256_of(fd: int, start: int, stop: int) -> bytes:
+    """SHA-256 of a range of an open file, as far as the file goes. Blocking."""
+    hasher = hashlib.sha256()
+    hash_range(fd, start, stop, hasher)
+    return hasher.digest()
+
+
+def file_matches(path: Path, etag: str, size: int) -> bool:
+    """Whether the file has exactly this size and digest. Blocking."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_size != size:
+            return False
+        hasher = whole_hasher(etag, size)
+        return hash_range(fd, 0, size, hasher) and hasher.hexdigest() == etag
+    finally:
+        os.close(fd)

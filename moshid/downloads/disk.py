@@ -1,0 +1,175 @@
+"""Threads for blocking disk work, and partial files. Owns the order write, sync; never a ledger.
+
+A partial file is flocked, so that two homes cannot write the same one, and as large as the whole
+file from the start, so that there is room for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+
+from moshid.errors import PartialLocked
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_F_PREALLOCATE: Final = 42
+_F_ALLOCATEALL: Final = 4
+_F_PEOFPOSMODE: Final = 3
+_BUFFERS_MAX: Final = 512
+
+
+class DiskPool:
+    """Runs blocking work in threads. A cancelled caller still waits for its thread, which holds
+    buffers and a descriptor that must not be closed under it."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        count = threads or min(8, (os.cpu_count() or 2) + 2)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="disk")
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``work(*args)`` in a thread."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as e:
+                cancelled = e
+        if cancelled is not None:
+            future.exception()
+            raise cancelled
+        return future.result()
+
+    def close(self) -> None:
+        """Wait for what runs, and end the threads."""
+        self._pool.shutdown(wait=True)
+
+
+class Partial:
+    """An open, locked, preallocated partial file. All methods are blocking and thread-safe."""
+
+    def __init__(self, path: Path, fd: int, size: int, created: bool) -> None:
+        self.path = path
+        self.fd = fd
+        self.size = size
+        self.created = created
+        """Nothing is in it yet: whatever a ledger says of it is not so."""
+
+    @classmethod
+    def open(cls, path: Path, size: int) -> Partial:
+        """Open or make the partial file, lock it, reserve its room.
+
+        Raises:
+            PartialLocked: another process, or another job, holds it.
+            OSError: no room, or the folder cannot be used.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                _lock(fd, path)
+                if not _is_at(fd, path):
+                    os.close(fd)
+                    continue
+                old_size = os.fstat(fd).st_size
+                _reserve(fd, old_size, size)
+                return cls(path, fd, size, created=old_size != size)
+            except BaseException:
+                os.close(fd)
+                raise
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode: which file this is."""
+        stat = os.fstat(self.fd)
+        return stat.st_dev, stat.st_ino
+
+    def write(self, offset: int, buffers: Sequence[bytes]) -> int:
+        """Write all buffers, one after the other, at ``offset``; returns how many bytes."""
+        queue = [memoryview(b) for b in buffers]
+        at = offset
+        while queue:
+            written = os.pwritev(self.fd, queue[:_BUFFERS_MAX], at)
+            at += written
+            while queue and written >= len(queue[0]):
+                written -= len(queue.pop(0))
+            if written:
+                queue[0] = queue[0][written:]
+        return at - offset
+
+    def sync(self) -> None:
+        """Return when all that was written survives a power cut."""
+        sync(self.fd)
+
+    def close(self) -> None:
+        """Close, and unlock. Once only."""
+        os.close(self.fd)
+
+    def delete(self) -> None:
+        """Remove the file, then unlock: nobody can lock a file that is about to go."""
+        self.path.unlink(missing_ok=True)
+        self.close()
+
+
+def sync(fd: int) -> None:
+    """fdatasync; on macOS F_FULLFSYNC, since fsync there stops at the drive's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        raise PartialLocked(f"another moshid is writing {path.name}") from e
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether the locked file still has its name: the one who held the lock may have moved it."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), there)
+
+
+def _reserve(fd: int, old_size: int, size: int) -> None:
+    if size == 0:
+        os.ftruncate(fd, 0)
+        return
+    try:
+        if sys.platform == "darwin":
+            if old_size < size:
+                wanted = struct.pack(
+                    "@Iiqqq", _F_ALLOCATEALL, _F_PEOFPOSMODE, 0, size - old_size, 0
+                )
+                fcntl.fcntl(fd, _F_PREALLOCATE, wanted)
+        else:
+            os.posix_fallocate(fd, 0, size)
+    except OSError as e:
+        if e.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            os.ftruncate(fd, old_size)
+            raise
+    if os.fstat(fd).st_size != size:
+        os.ftruncate(fd, size)

@@ -1,0 +1,62 @@
+"""What every transfer shares: threads, ledger, cache, Hub, session. Wires nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, ParamSpec, TypeVar
+
+import aiohttp
+import certifi
+
+from moshid.downloads.cache import Cache
+from moshid.downloads.disk import DiskPool
+from moshid.downloads.hub import Hub
+from moshid.downloads.ledger import LedgerThread
+from moshid.downloads.volume import Volume, disk_error
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READ_BUFFER_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The shared parts. ``boot_id``: changes when the machine starts anew; ``rng``: for jitter."""
+
+    disk: DiskPool
+    ledger: LedgerThread
+    cache: Cache
+    hub: Hub
+    session: aiohttp.ClientSession
+    volume: Volume
+    boot_id: str
+    rng: random.Random
+    locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """By digest: two jobs that want the same blob take turns."""
+
+    async def on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Blocking disk work in a thread; its failures as errors of the download tree."""
+        try:
+            return await self.disk.run(work, *args, **kwargs)
+        except OSError as e:
+            raise await asyncio.to_thread(disk_error, e, self.volume) from e
+
+
+def open_session(ca_file: str | None) -> aiohttp.ClientSession:
+    """A session that changes nothing of what it is sent: no decoding, no time-outs of its own (the
+    fetcher watches progress), proxies from the environment, certificates as requests has them."""
+    context = ssl.create_default_context(cafile=ca_file or certifi.where())
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=context),
+        auto_decompress=False,
+        trust_env=True,
+        read_bufsize=READ_BUFFER_BYTES,
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )

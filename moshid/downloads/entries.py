@@ -1,0 +1,157 @@
+"""The jobs in memory: one entry each, its state moved here and nowhere else, then told.
+
+Owns the transition check, the ledger's copy of the state and the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from dataclasses import dataclass, field
+
+import msgspec
+
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import Job, JobError
+from moshid.downloads.ledger import JobRow, Ledger
+from moshid.downloads.runner import load_files
+from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
+from moshid.errors import DiskFull, NoSuchJob
+from moshid.events import Bus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Entry:
+    """A job, its row and its task. ``stopping``: somebody else decides what comes after the task;
+    ``finished``: set while the job is done, failed or cancelled."""
+
+    job: Job
+    row: JobRow
+    task: asyncio.Task[None] | None = None
+    stopping: bool = False
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Entries:
+    """All jobs, oldest first."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._by_id: dict[str, Entry] = {}
+        bus.provide_snapshot("download", lambda: {"jobs": [e.job.to_json() for e in self.all()]})
+
+    def all(self) -> list[Entry]:
+        """All entries, oldest first."""
+        return list(self._by_id.values())
+
+    async def load(self, engine: Engine) -> None:
+        """Bring in what the ledger knows. What was at work when the process ended is queued."""
+        self._by_id.clear()
+        for row in await engine.ledger.call(Ledger.jobs):
+            entry = _entry_of(row)
+            await load_files(engine, entry.job)
+            if entry.job.state in ACTIVE:
+                entry.job.state, entry.job.error = JobState.QUEUED, None
+            if entry.job.state in FINISHED:
+                entry.finished.set()
+            self._by_id[row.id] = entry
+
+    async def create(self, engine: Engine, row: JobRow) -> Entry:
+        """Enter a new job."""
+        await engine.ledger.call(Ledger.add_job, row)
+        entry = self._by_id[row.id] = _entry_of(row)
+        return entry
+
+    def find(self, endpoint: str, repo: str, revision: str, commit: str | None) -> Entry | None:
+        """The job for this commit; where it is not known, the latest for this revision."""
+        mine = [e for e in self.all() if (e.row.endpoint, e.job.repo) == (endpoint, repo)]
+        if commit is not None and (same := [e for e in mine if e.job.commit == commit]):
+            return same[0]
+        open_ones = [e for e in mine if e.job.revision == revision]
+        if commit is not None:
+            open_ones = [e for e in open_ones if not e.job.commit]
+        return open_ones[-1] if open_ones else None
+
+    def get(self, id_or_repo: str) -> Entry:
+        """By id, or the latest of a repository.
+
+        Raises:
+            NoSuchJob: there is none.
+        """
+        if id_or_repo in self._by_id:
+            return self._by_id[id_or_repo]
+        for entry in reversed(self.all()):
+            if entry.job.repo == id_or_repo:
+                return entry
+        raise NoSuchJob(f"there is no download job {id_or_repo!r}")
+
+    def pin(self, entry: Entry, commit: str) -> None:
+        """The entry's revision is at this commit; another job at the same one gives way."""
+        entry.job.commit = commit
+        for other in self.all():
+            same = (other.row.endpoint, other.job.repo) == (entry.row.endpoint, entry.job.repo)
+            if other is not entry and same and other.job.commit == commit:
+                if other.task is not None:
+                    other.stopping = True
+                    other.task.cancel()
+                del self._by_id[other.job.id]
+
+    def show(self, entry: Entry, state: JobState) -> None:
+        """Move between the states of a job at work; the ledger need not know."""
+        if entry.job.state is not state:
+            self._check(entry, state)
+            entry.job.state = state
+            self.tell(entry)
+
+    async def move(
+        self, engine: Engine, entry: Entry, state: JobState, error: JobError | None = None
+    ) -> None:
+        """Move to a state that outlives the process: the ledger first, then everybody else."""
+        self._check(entry, state)
+        text = json.dumps(msgspec.to_builtins(error)) if error else None
+        try:
+            await engine.ledger.call(Ledger.set_state, entry.job.id, state, text)
+        except DiskFull as e:
+            log.warning("the ledger cannot take the state", extra={"why": e.message})
+        entry.job.state, entry.job.error = state, error
+        if state in FINISHED:
+            entry.finished.set()
+        else:
+            entry.finished.clear()
+        log.info("job", extra={"id": entry.job.id, "repo": entry.job.repo, "state": str(state)})
+        self.tell(entry)
+
+    def tell(self, entry: Entry) -> None:
+        """Publish the job as it is."""
+        key = f"download:{entry.job.id}"
+        self._bus.publish("download", {"job": entry.job.to_json()}, key=key)
+
+    def _check(self, entry: Entry, state: JobState) -> None:
+        if not may_follow(entry.job.state, state):
+            raise RuntimeError(f"a job cannot go from {entry.job.state} to {state}")
+
+
+def new_id() -> str:
+    """A job id: short enough to type."""
+    return secrets.token_hex(4)
+
+
+def _entry_of(row: JobRow) -> Entry:
+    job = Job(
+        id=row.id,
+        repo=row.repo,
+        revision=row.revision,
+        commit=row.commit_hash or "",
+        profile=row.profile,
+        state=JobState(row.state),
+        bytes_fetched=row.bytes_fetched,
+        bytes_rescued=row.bytes_rescued,
+        chunks_corrupt=row.chunks_corrupt,
+        retries=row.retries,
+        error=msgspec.convert(json.loads(row.error), JobError) if row.error else None,
+    )
+    return Entry(job, row)

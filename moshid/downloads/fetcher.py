@@ -1,0 +1,202 @@
+"""Fetches chunks over HTTP: ranged GET, exact answer, write and hash, again after any setback.
+
+Owns attempts and their endings. A cut, a stall or a wrong answer costs the attempt, never the job,
+and never the bytes that had arrived; only a real answer of the Hub ends the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from moshid.downloads.answers import Verdict, judge
+from moshid.downloads.backoff import Backoff
+from moshid.downloads.digests import Hasher, hash_range
+from moshid.downloads.disk import Partial
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import JobFile
+from moshid.downloads.keeper import Keeper, Mark
+from moshid.downloads.meter import Meter
+from moshid.downloads.pace import Gate
+from moshid.downloads.plan import Chunk
+from moshid.downloads.profiles import Profile
+from moshid.downloads.source import Link, Source
+from moshid.errors import DownloadNetwork
+
+BATCH_BYTES: Final = 1 << 20
+"""So much is gathered before a thread writes and hashes it."""
+
+DRIP_BYTES: Final = 4096
+"""Less than this within the stall time-out is no progress: a drip is a stall."""
+
+log = logging.getLogger(__name__)
+
+
+class Setback(Exception):
+    """An attempt failed; ``wait_s``: the server asked for so much patience."""
+
+    def __init__(self, reason: str, *, wait_s: float | None = None, trouble: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait_s = wait_s
+        self.trouble = trouble
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A chunk on its way: its first ``have_bytes`` are written and hashed."""
+
+    chunk: Chunk
+    have_bytes: int = 0
+    hasher: Hasher = field(default_factory=hashlib.sha256)
+
+    @property
+    def complete(self) -> bool:
+        """All bytes are written."""
+        return self.have_bytes == self.chunk.size
+
+    def mark(self) -> Mark:
+        """How far the chunk is."""
+        return Mark(self.chunk, self.have_bytes, self.hasher.copy().digest())
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches chunks of one blob. ``files`` are the job's files that show this blob."""
+
+    engine: Engine
+    profile: Profile
+    gate: Gate
+    meter: Meter
+    files: Sequence[JobFile]
+    source: Source
+    partial: Partial
+    keeper: Keeper
+
+    async def fetch(self, chunk: Chunk) -> None:
+        """Bring the chunk in whole; its last bytes become durable a moment later.
+
+        Raises:
+            MoshidError: the Hub says no, or the disk does.
+        """
+        arrival = await self._resume(chunk)
+        profile = self.profile
+        backoff = Backoff(profile.retry_first_s, profile.retry_max_s, self.engine.rng)
+        while not arrival.complete:
+            before = arrival.have_bytes
+            try:
+                link = await self.source.link()
+                async with self.gate.slot():
+                    await self._attempt(arrival, link)
+            except Setback as e:
+                chunk.suspicion += e.trouble
+                self.meter.setback(DownloadNetwork(e.reason), trouble=e.trouble)
+                if arrival.have_bytes > before:
+                    backoff.reset()
+                await self._wait(e, backoff)
+
+    async def _resume(self, chunk: Chunk) -> Arrival:
+        """Go on after the durable prefix, if it still has the digest that the ledger knows."""
+        arrival = Arrival(chunk)
+        if not chunk.durable_bytes:
+            return arrival
+        start, stop = chunk.offset, chunk.offset + chunk.durable_bytes
+        await self.engine.on_disk(hash_range, self.partial.fd, start, stop, arrival.hasher)
+        if arrival.hasher.copy().digest() == chunk.digest:
+            arrival.have_bytes = chunk.durable_bytes
+            return arrival
+        self.meter.corrupt(1)
+        self.meter.hold(self.files, -chunk.durable_bytes)
+        chunk.forget()
+        return Arrival(chunk)
+
+    async def _wait(self, setback: Setback, backoff: Backoff) -> None:
+        wait_s = backoff.next_s()
+        if setback.wait_s is not None:
+            self.gate.hold(setback.wait_s)
+        log.info("trying again", extra={"why": setback.reason, "wait_s": round(wait_s, 2)})
+        await asyncio.sleep(wait_s)
+
+    async def _attempt(self, arrival: Arrival, link: Link) -> None:
+        """One GET of what is left of the chunk.
+
+        Raises:
+            Setback: it did not bring all of it.
+        """
+        try:
+            async with asyncio.timeout(self.profile.stall_timeout_s) as watchdog:
+                await self._get(arrival, link, watchdog)
+        except TimeoutError as e:
+            raise Setback("the line stalled") from e
+        except (aiohttp.ClientError, OSError, ValueError) as e:
+            raise Setback(f"the line broke ({type(e).__name__})") from e
+
+    async def _get(self, arrival: Arrival, link: Link, watchdog: asyncio.Timeout) -> None:
+        want = arrival.chunk.range_after(arrival.have_bytes)
+        headers = link.headers | {"Range": want.header}
+        url = URL(link.url, encoded=True)
+        async with self.engine.session.get(url, headers=headers, max_redirects=5) as answer:
+            verdict = judge(answer.status, answer.headers, want, self.partial.size)
+            if verdict.verdict is Verdict.TAKE:
+                self.meter.job.connections += 1
+                try:
+                    await self._receive(arrival, answer.content, watchdog)
+                finally:
+                    self.meter.job.connections -= 1
+                if arrival.complete:
+                    return
+                raise Setback("the answer ended early")
+            answer.close()
+            if verdict.verdict is Verdict.RENEW:
+                self.source.expire(link)
+            trouble = verdict.verdict is not Verdict.RENEW
+            raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble)
+
+    async def _receive(
+        self, arrival: Arrival, content: aiohttp.StreamReader, watchdog: asyncio.Timeout
+    ) -> None:
+        """Take the body, batch by batch; what has arrived is kept, whatever ends the attempt."""
+        loop, stall_s = asyncio.get_running_loop(), self.profile.stall_timeout_s
+        batch: list[bytes] = []
+        size = fresh = 0
+        try:
+            while piece := await content.readany():
+                batch.append(piece)
+                size += len(piece)
+                fresh += len(piece)
+                if fresh >= DRIP_BYTES:
+                    watchdog.reschedule(loop.time() + stall_s)
+                    fresh = 0
+                if size >= BATCH_BYTES:
+                    watchdog.reschedule(None)
+                    full, batch, size = batch, [], 0
+                    await self._store(arrival, full)
+                    await self.keeper.room(arrival.chunk, arrival.have_bytes)
+                    watchdog.reschedule(loop.time() + stall_s)
+        finally:
+            if not watchdog.expired():
+                watchdog.reschedule(None)
+            if batch:
+                await self._store(arrival, batch)
+
+    async def _store(self, arrival: Arrival, batch: list[bytes]) -> None:
+        before = arrival.have_bytes
+        try:
+            await self.engine.on_disk(self._write, arrival, batch)
+        finally:
+            self.meter.arrived(self.files, arrival.have_bytes - before)
+            self.keeper.note(arrival.mark())
+
+    def _write(self, arrival: Arrival, batch: list[bytes]) -> None:
+        """In a thread; counts only what is both written and hashed."""
+        written = self.partial.write(arrival.chunk.offset + arrival.have_bytes, batch)
+        for piece in batch:
+            arrival.hasher.update(piece)
+        arrival.have_bytes += written

@@ -1,0 +1,232 @@
+"""What the Hub says: commits, digests, sizes, signed URLs, listings. Owns the talk with /resolve.
+
+Everything goes through huggingface_hub (its headers, tokens, proxies, endpoint), in threads with
+time-outs; its errors become ours here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import get_session
+
+from moshid.downloads.answers import wait_s
+from moshid.downloads.digests import check_etag, whole_hasher
+from moshid.errors import (
+    DownloadError,
+    DownloadGated,
+    DownloadNetwork,
+    DownloadNotFound,
+    DownloadOffline,
+    DownloadUnauthorized,
+    MoshidError,
+)
+
+T = TypeVar("T")
+
+ASK_TIMEOUT_S: Final = 60.0
+"""Bounds what requests' own time-outs do not: a resolver that hangs, an answer that drips."""
+
+CONFIG_BYTES_MAX: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class HubPlace:
+    """Which Hub and which cache. ``token``: None for what huggingface_hub finds by itself."""
+
+    endpoint: str
+    cache_dir: Path
+    offline: bool = False
+    token: str | None = None
+
+    @classmethod
+    def from_environment(cls) -> HubPlace:
+        """As huggingface_hub has read HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."""
+        cache = Path(constants.HF_HUB_CACHE).expanduser().absolute()
+        return cls(constants.ENDPOINT, cache, bool(constants.HF_HUB_OFFLINE))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file on the Hub: its digest, its size in bytes, and where its bytes are at the moment."""
+
+    path: str
+    commit: str
+    etag: str
+    size: int
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The repository has no such file; its commit is known all the same, if the Hub told it."""
+
+    commit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a repository holds at the commit that a revision is."""
+
+    commit: str
+    paths: tuple[str, ...]
+
+
+class Hub(Protocol):
+    """What the engine asks of a Hub. All raise the errors of the download tree; DownloadNetwork
+    means that asking again may help, perhaps after ``facts["wait_s"]``."""
+
+    async def head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
+        """A file's metadata."""
+
+    async def config(self, file: RemoteFile, repo: str) -> dict[str, Any] | None:
+        """A JSON file's content; None if it is no JSON object."""
+
+    async def listing(self, repo: str, revision: str) -> Listing:
+        """All paths of a repository at a revision."""
+
+    async def headers(self, url: str) -> dict[str, str]:
+        """Headers for a GET of ``url``; the token goes to the Hub itself only."""
+
+
+class HfHub:
+    """The Hub at ``place.endpoint``."""
+
+    def __init__(self, place: HubPlace) -> None:
+        self._place = place
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="hub")
+
+    def close(self) -> None:
+        """Ask nothing more; questions under way end by their own time-outs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
+        """A file's metadata, by HEAD on /resolve."""
+        return await self._ask(lambda: self._head(repo, revision, path), f"{repo}/{path}")
+
+    async def config(self, file: RemoteFile, repo: str) -> dict[str, Any] | None:
+        """A small JSON file's content, its digest checked."""
+        return await self._ask(lambda: self._config(file), f"{repo}/{file.path}")
+
+    async def listing(self, repo: str, revision: str) -> Listing:
+        """All paths of the repository, through HfApi."""
+        return await self._ask(lambda: self._listing(repo, revision), repo)
+
+    async def headers(self, url: str) -> dict[str, str]:
+        """As huggingface_hub sends them; without the token to any other origin than the Hub's."""
+        return await self._ask(lambda: self._headers(url), url)
+
+    def _headers(self, url: str) -> dict[str, str]:
+        headers = dict(build_hf_headers(token=self._place.token))
+        headers["Accept-Encoding"] = "identity"
+        if not url.startswith(f"{self._place.endpoint}/"):
+            headers.pop("authorization", None)
+        return headers
+
+    def _head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
+        url = hf_hub_url(repo, path, revision=revision, endpoint=self._place.endpoint)
+        try:
+            found = get_hf_file_metadata(
+                url, token=self._place.token, timeout=constants.HF_HUB_ETAG_TIMEOUT
+            )
+        except EntryNotFoundError as e:
+            answer = e.response
+            return Absent(
+                answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT) if answer else None
+            )
+        if found.size is None or found.commit_hash is None:
+            raise DownloadNetwork(f"the answer for {repo}/{path} is not a Hub's")
+        etag = check_etag(found.etag, f"{repo}/{path}")
+        return RemoteFile(path, found.commit_hash, etag, found.size, found.location)
+
+    def _config(self, file: RemoteFile) -> dict[str, Any] | None:
+        if file.size > CONFIG_BYTES_MAX:
+            return None
+        answer = get_session().get(
+            file.location,
+            headers=self._headers(file.location),
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        )
+        answer.raise_for_status()
+        content: bytes = answer.content
+        hasher = whole_hasher(file.etag, file.size)
+        hasher.update(content)
+        if hasher.hexdigest() != file.etag:
+            raise DownloadNetwork(f"{file.path} did not arrive as the Hub describes it")
+        try:
+            parsed = json.loads(content)
+        except ValueError:
+            return None
+        return parsed if isinstance(parsed, dict) else None
+
+    def _listing(self, repo: str, revision: str) -> Listing:
+        api = HfApi(endpoint=self._place.endpoint, token=self._place.token)
+        info = api.model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        if info.sha is None:
+            raise DownloadNetwork(f"the listing of {repo} is not a Hub's")
+        return Listing(info.sha, tuple(s.rfilename for s in info.siblings or []))
+
+    async def _ask(self, question: Callable[[], T], what: str) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                return await loop.run_in_executor(self._threads, question)
+        except TimeoutError as e:
+            raise DownloadNetwork(f"the Hub does not answer for {what}") from e
+        except (HFValidationError, OSError, ValueError) as e:
+            raise translate(e, what) from e
+
+
+def translate(error: Exception, what: str) -> MoshidError:
+    """An exception of huggingface_hub or requests (whose own are all OSError) as one of ours."""
+    if isinstance(error, OfflineModeIsEnabled):
+        return DownloadOffline(f"HF_HUB_OFFLINE is set, and {what} is not in the cache")
+    if isinstance(error, HfHubHTTPError) or getattr(error, "response", None) is not None:
+        return _http_error(error, what)
+    if isinstance(error, HFValidationError):
+        return DownloadNotFound(f"{what!r} names no repository: {error}")
+    if isinstance(error, ValueError):
+        return DownloadError(f"{what} cannot be asked for: {error}", hint="Check HF_ENDPOINT.")
+    return DownloadNetwork(f"the Hub cannot be reached ({type(error).__name__})")
+
+
+def _http_error(error: Exception, what: str) -> MoshidError:
+    answer = getattr(error, "response", None)
+    status = getattr(answer, "status_code", 0)
+    headers = {} if answer is None else answer.headers
+    if isinstance(error, GatedRepoError):
+        return DownloadGated(f"{what} wants its terms accepted first")
+    if isinstance(error, RevisionNotFoundError):
+        return DownloadNotFound(f"the repository has no such revision: {what}")
+    if isinstance(error, RepositoryNotFoundError) and status != 401:
+        return DownloadNotFound(f"the Hub has no such repository: {what}")
+    if answer is not None and status == 401 and "Authorization" not in answer.request.headers:
+        return DownloadNotFound(
+            f"the Hub shows strangers no {what}",
+            hint="Check the spelling; if it is private, log in (huggingface-cli login).",
+        )
+    if status == 401:
+        return DownloadUnauthorized(f"the Hub does not accept the token for {what}")
+    if status == 404:
+        return DownloadNotFound(f"the Hub has no {what}")
+    if status == 403 and "X-Error-Message" in headers:
+        return DownloadGated(f"the Hub refuses access to {what}")
+    return DownloadNetwork(f"the Hub answered {status} for {what}", wait_s=wait_s(headers))

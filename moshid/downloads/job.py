@@ -1,0 +1,91 @@
+"""The download job as clients see it, field for field as the contract names them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from moshid.downloads.states import FileState, JobState
+from moshid.errors import MoshidError
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """Why a job paused, failed, or is not getting anywhere at the moment."""
+
+    message: str
+    kind: str
+    hint: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: MoshidError) -> JobError:
+        """The part of an error that clients need."""
+        return cls(error.message, error.kind, error.hint, error.retryable)
+
+
+class JobFile(msgspec.Struct):
+    """One file. ``digest``: 64 hex digits of SHA-256, or the 40 of a git blob id."""
+
+    path: str
+    size: int
+    digest: str
+    state: FileState = FileState.QUEUED
+    bytes_done: int = 0
+    chunks_total: int = 0
+    chunks_done: int = 0
+
+
+class Job(msgspec.Struct):
+    """A download job. ``commit`` is empty until the Hub has resolved the revision.
+
+    bytes_fetched counts what came over the line; bytes_rescued what was on disk already;
+    bytes_refetched what had to come twice. ``eta_s`` is None while there is no rate.
+    """
+
+    id: str
+    repo: str
+    revision: str
+    commit: str = ""
+    profile: str = "auto"
+    state: JobState = JobState.QUEUED
+    files: list[JobFile] = []
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_fetched: int = 0
+    bytes_rescued: int = 0
+    bytes_refetched: int = 0
+    chunks_corrupt: int = 0
+    retries: int = 0
+    connections: int = 0
+    rate_bps: float = 0.0
+    eta_s: float | None = None
+    error: JobError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready picture of the job now."""
+        picture: dict[str, Any] = msgspec.to_builtins(self)
+        return picture
+
+    def copy(self) -> Job:
+        """The job as it is now; later changes do not show in it."""
+        return msgspec.convert(self.to_json(), Job)
+
+
+class FileReport(msgspec.Struct):
+    """What verification found in one file. ``bad_chunks``: indices, where chunks are known."""
+
+    path: str
+    size: int
+    digest: str
+    ok: bool
+    bad_chunks: list[int] = []
+    missing: bool = False
+
+
+class VerifyReport(msgspec.Struct):
+    """What verification found, and what a repair fetched."""
+
+    ok: bool
+    files: list[FileReport]
+    repaired_bytes: int = 0

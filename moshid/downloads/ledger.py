@@ -1,0 +1,298 @@
+"""The chunk ledger: what is wanted, what is on disk for good. Owns all queries.
+
+``Ledger`` is plain SQLite and lives in one thread; ``LedgerThread`` is that thread, for callers on
+the event loop. The rule of the whole engine: the ledger never says more than the disk holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from moshid.downloads.ledger_file import open_ledger
+from moshid.downloads.plan import Chunk, split
+from moshid.errors import DiskFull
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a caller asked for: named files, or (none named) what a quality needs."""
+
+    quality: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The job's counts that outlive the process."""
+
+    job_id: str
+    bytes_fetched: int
+    bytes_rescued: int
+    chunks_corrupt: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as the ledger keeps it. ``error``: JSON or None; ``created_s``: since the epoch."""
+
+    id: str
+    endpoint: str
+    repo: str
+    revision: str
+    commit_hash: str | None
+    profile: str
+    chunk_bytes: int | None
+    workers: int | None
+    state: str
+    error: str | None = None
+    bytes_fetched: int = 0
+    bytes_rescued: int = 0
+    chunks_corrupt: int = 0
+    retries: int = 0
+    created_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file of a job; ``etag`` is its digest."""
+
+    path: str
+    etag: str
+    size: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Where and when a blob's chunks were last trusted (see schema.sql)."""
+
+    etag: str
+    size: int
+    chunk_bytes: int
+    boot_id: str
+    device: int
+    inode: int
+
+
+class Ledger:
+    """Queries on an open ledger. One thread only."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_ledger(path)
+
+    def close(self) -> None:
+        """Close the database; what was committed stays."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def meta(self, key: str) -> str | None:
+        """A remembered value."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember a value."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def jobs(self) -> list[JobRow]:
+        """All jobs, oldest first."""
+        rows = self._db.execute("SELECT * FROM jobs ORDER BY created_s, id")
+        return [JobRow(*row) for row in rows]
+
+    def add_job(self, job: JobRow) -> None:
+        """Enter a new job; its ``created_s`` is now."""
+        self._db.execute(
+            "INSERT INTO jobs (id, endpoint, repo, revision, commit_hash, profile, chunk_bytes,"
+            " workers, state, created_s) VALUES (:id, :endpoint, :repo, :revision, :commit_hash,"
+            " :profile, :chunk_bytes, :workers, :state, :created_s)",
+            asdict(replace(job, created_s=time.time())),
+        )
+
+    def set_state(self, job_id: str, state: str, error: str | None) -> None:
+        """Record a job's state and the JSON of its error."""
+        self._db.execute(
+            "UPDATE jobs SET state = ?, error = ? WHERE id = ?", (state, error, job_id)
+        )
+
+    def set_commit(self, job_id: str, commit: str) -> str | None:
+        """Pin a job to the commit its revision was resolved to. If another job holds that commit
+        already, nothing changes and that job's id is returned."""
+        with self._transaction() as db:
+            query = (
+                "SELECT o.id FROM jobs o JOIN jobs j ON o.endpoint = j.endpoint AND o.repo = j.repo"
+                " WHERE j.id = ? AND o.id <> j.id AND o.commit_hash = ?"
+            )
+            if (other := db.execute(query, (job_id, commit)).fetchone()) is not None:
+                return str(other[0])
+            db.execute("UPDATE jobs SET commit_hash = ? WHERE id = ?", (commit, job_id))
+        return None
+
+    def delete_job(self, job_id: str) -> None:
+        """Strike a job and its files; chunks stay, other jobs may want them."""
+        self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def add_want(self, job_id: str, want: Want) -> bool:
+        """Add to what a job is to fetch; False if it was asked for before."""
+        values = (job_id, want.quality, json.dumps(sorted(want.files)))
+        sql = "INSERT OR IGNORE INTO wants (job_id, quality, files) VALUES (?, ?, ?)"
+        return self._db.execute(sql, values).rowcount > 0
+
+    def wants(self, job_id: str, *, resolved: bool) -> list[Want]:
+        """What was asked for and is (not) yet resolved into files."""
+        sql = "SELECT quality, files FROM wants WHERE job_id = ? AND resolved = ?"
+        return [Want(q, tuple(json.loads(f))) for q, f in self._db.execute(sql, (job_id, resolved))]
+
+    def resolve_want(self, job_id: str, want: Want, files: Iterable[FileRow]) -> None:
+        """Enter the files that a want means; those known keep their state."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?)",
+                [(job_id, f.path, f.etag, f.size, f.state) for f in files],
+            )
+            db.execute(
+                "UPDATE wants SET resolved = 1 WHERE job_id = ? AND quality = ? AND files = ?",
+                (job_id, want.quality, json.dumps(sorted(want.files))),
+            )
+
+    def files(self, job_id: str) -> list[FileRow]:
+        """A job's files, by path."""
+        sql = "SELECT path, etag, size, state FROM files WHERE job_id = ? ORDER BY path"
+        return [FileRow(*row) for row in self._db.execute(sql, (job_id,))]
+
+    def set_file_state(self, job_id: str, path: str, state: str) -> None:
+        """Record a file's state."""
+        sql = "UPDATE files SET state = ? WHERE job_id = ? AND path = ?"
+        self._db.execute(sql, (state, job_id, path))
+
+    def blob(self, etag: str) -> Blob | None:
+        """What is known of a blob's partial file."""
+        row = self._db.execute("SELECT * FROM blobs WHERE etag = ?", (etag,)).fetchone()
+        return None if row is None else Blob(*row)
+
+    def set_blob(self, blob: Blob) -> None:
+        """Trust a blob's chunks, in this boot and this file. A new size of chunks forgets them."""
+        with self._transaction() as db:
+            old = self.blob(blob.etag)
+            if old is not None and (old.size, old.chunk_bytes) != (blob.size, blob.chunk_bytes):
+                db.execute("DELETE FROM blobs WHERE etag = ?", (blob.etag,))
+            db.execute(
+                "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (etag) DO UPDATE SET"
+                " boot_id = excluded.boot_id, device = excluded.device, inode = excluded.inode",
+                (blob.etag, blob.size, blob.chunk_bytes, blob.boot_id, blob.device, blob.inode),
+            )
+
+    def forget_blob(self, etag: str) -> None:
+        """Forget a blob and its chunks."""
+        self._db.execute("DELETE FROM blobs WHERE etag = ?", (etag,))
+
+    def etags_wanted_besides(self, job_id: str) -> set[str]:
+        """Digests that other, unfinished jobs want: their partials must stay."""
+        sql = (
+            "SELECT DISTINCT f.etag FROM files f JOIN jobs j ON j.id = f.job_id"
+            " WHERE j.id <> ? AND j.state NOT IN ('done', 'cancelled')"
+        )
+        return {str(row[0]) for row in self._db.execute(sql, (job_id,))}
+
+    def chunks(self, etag: str) -> list[Chunk]:
+        """The plan of a blob with what is durable of it; empty if the blob is unknown."""
+        blob = self.blob(etag)
+        if blob is None:
+            return []
+        chunks = split(blob.size, blob.chunk_bytes)
+        sql = "SELECT idx, durable_bytes, digest, done, suspicion FROM chunks WHERE etag = ?"
+        for index, durable, digest, done, suspicion in self._db.execute(sql, (etag,)):
+            chunk = chunks[index]
+            chunk.durable_bytes, chunk.digest = durable, digest
+            chunk.done, chunk.suspicion = bool(done), suspicion
+        return chunks
+
+    def record(self, etag: str, chunks: Sequence[Chunk], counters: Iterable[Counters] = ()) -> None:
+        """Record chunks as they are now, and the counters, in one durable commit."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (etag, idx) DO UPDATE SET"
+                " durable_bytes = excluded.durable_bytes, digest = excluded.digest,"
+                " done = excluded.done, suspicion = excluded.suspicion",
+                [(etag, c.index, c.durable_bytes, c.digest, c.done, c.suspicion) for c in chunks],
+            )
+            for counter in counters:
+                self.count(counter)
+
+    def count(self, counters: Counters) -> None:
+        """Record a job's counts."""
+        self._db.execute(
+            "UPDATE jobs SET bytes_fetched = :bytes_fetched, bytes_rescued = :bytes_rescued,"
+            " chunks_corrupt = :chunks_corrupt, retries = :retries WHERE id = :job_id",
+            asdict(counters),
+        )
+
+    def is_checked(self, path: str, size: int, mtime_ns: int, inode: int) -> bool:
+        """Whether this very file's digest was verified before."""
+        sql = "SELECT 1 FROM checked WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        return self._db.execute(sql, (path, size, mtime_ns, inode)).fetchone() is not None
+
+    def set_checked(self, path: str, size: int, mtime_ns: int, inode: int) -> None:
+        """Remember that this very file's digest was verified."""
+        values = (path, size, mtime_ns, inode)
+        self._db.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", values)
+
+    def forget_checked(self, path: str) -> None:
+        """That file was found wrong, or is about to be another."""
+        self._db.execute("DELETE FROM checked WHERE path = ?", (path,))
+
+
+class LedgerThread:
+    """The one thread that the ledger lives in. Calls are done in the order they were made."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._ledger: Ledger | None = None
+
+    async def open(self, path: Path) -> None:
+        """Open the ledger; raises as ``open_ledger`` does."""
+        loop = asyncio.get_running_loop()
+        self._ledger = await loop.run_in_executor(self._thread, Ledger, path)
+
+    async def call(
+        self, method: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """``await thread.call(Ledger.jobs)``: run a method of the ledger in its thread."""
+        ledger = self._ledger
+        if ledger is None:
+            raise RuntimeError("the ledger is not open")
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise DiskFull("no room left on the volume of MOSHID_HOME, for the ledger") from e
+
+    def close(self) -> None:
+        """Finish the calls under way, then close. Blocking, briefly."""
+        if self._ledger is not None:
+            self._thread.submit(self._ledger.close)
+        self._ledger = None
+        self._thread.shutdown(wait=True)

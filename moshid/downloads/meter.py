@@ -1,0 +1,89 @@
+"""A job's numbers while it runs: bytes, rate, time left, trouble. Owns the live Job's counters."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from moshid.downloads.job import Job, JobError, JobFile
+from moshid.downloads.ledger import Counters
+from moshid.errors import MoshidError
+
+WINDOW_S: Final = 10.0
+"""The rate is the mean over so long: short enough to be true, long enough not to jump."""
+
+
+class Meter:
+    """Counts into ``job``; ``clock`` gives seconds."""
+
+    def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
+        self.job = job
+        self.troubles = 0
+        """Setbacks since the tuner last looked."""
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def arrived(self, files: Sequence[JobFile], count_bytes: int) -> None:
+        """Bytes came over the line and are on disk."""
+        self.job.bytes_fetched += count_bytes
+        self.job.bytes_rescued += count_bytes * (len(files) - 1)
+        self.hold(files, count_bytes)
+        self.job.error = None
+
+    def hold(self, files: Sequence[JobFile], count_bytes: int) -> None:
+        """So many more bytes (fewer, if negative) of a blob are there; ``files`` all show it."""
+        for file in files:
+            file.bytes_done += count_bytes
+        self.job.bytes_done += count_bytes * len(files)
+
+    def settle(self) -> None:
+        """Whatever is there and was not fetched by this job has been rescued."""
+        unfetched = self.job.bytes_done - self.job.bytes_fetched
+        self.job.bytes_rescued = max(self.job.bytes_rescued, unfetched)
+
+    def rescued(self, count_bytes: int) -> None:
+        """Bytes that needed no fetching."""
+        self.job.bytes_rescued += count_bytes
+
+    def corrupt(self, chunks: int) -> None:
+        """Chunks whose bytes were not what they should be."""
+        self.job.chunks_corrupt += chunks
+
+    def setback(self, error: MoshidError, *, trouble: bool = True) -> None:
+        """An attempt failed; the job goes on, and shows why it is not getting anywhere.
+        ``trouble``: the line may be overloaded (an expired URL says nothing of the line)."""
+        self.job.retries += 1
+        self.troubles += trouble
+        self.job.error = JobError.of(error)
+
+    def tick(self) -> None:
+        """Bring the rate, the time left and what was fetched twice up to date."""
+        job, now_s = self.job, self._clock()
+        self._samples.append((now_s, job.bytes_fetched))
+        while len(self._samples) > 2 and now_s - self._samples[0][0] > WINDOW_S:
+            self._samples.popleft()
+        then_s, then_bytes = self._samples[0]
+        span_s = now_s - then_s
+        job.rate_bps = round((job.bytes_fetched - then_bytes) / span_s, 1) if span_s > 0 else 0.0
+        left_bytes = max(0, job.bytes_total - job.bytes_done)
+        job.eta_s = round(left_bytes / job.rate_bps, 1) if job.rate_bps > 0 else None
+        self.count_refetched()
+
+    def count_refetched(self) -> None:
+        """What came in, fetched or rescued, beyond what is there, has come or will come twice."""
+        job = self.job
+        twice = job.bytes_fetched + job.bytes_rescued - job.bytes_done
+        job.bytes_refetched = max(job.bytes_refetched, twice)
+
+    def stop(self) -> None:
+        """Nothing moves any more."""
+        self._samples.clear()
+        self.job.rate_bps, self.job.eta_s, self.job.connections = 0.0, None, 0
+        self.count_refetched()
+
+    def counters(self) -> Counters:
+        """What the ledger keeps."""
+        j = self.job
+        return Counters(j.id, j.bytes_fetched, j.bytes_rescued, j.chunks_corrupt, j.retries)

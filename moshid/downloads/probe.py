@@ -1,0 +1,85 @@
+"""Turns what a caller wants into files with digests and sizes, by asking the Hub.
+
+Owns the order of the questions: config.json first, then each file by HEAD on /resolve; the listing
+only where nobody knows which files make up the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from moshid.downloads.cache import check_repo_path
+from moshid.downloads.hub import Absent, Hub, RemoteFile
+from moshid.downloads.ledger import Want
+from moshid.downloads.source import Patience
+from moshid.errors import DownloadNotFound
+from moshid.selection import FileGroup, FileSelector
+
+CONFIG: Final = "config.json"
+QUESTIONS_AT_ONCE: Final = 8
+
+
+async def resolve(hub: Hub, repo: str, revision: str) -> str:
+    """The commit that a revision is at now.
+
+    Raises:
+        DownloadError: the Hub has no such thing, or cannot be asked.
+    """
+    found = await hub.head(repo, revision, CONFIG)
+    if found.commit is not None:
+        return found.commit
+    return (await hub.listing(repo, revision)).commit
+
+
+class Prober:
+    """Asks patiently: only a real answer of the Hub ends a probe."""
+
+    def __init__(self, hub: Hub, select: FileSelector, patience: Patience) -> None:
+        self._hub = hub
+        self._select = select
+        self._patience = patience
+        self._few = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+    async def commit(self, repo: str, revision: str) -> str:
+        """The commit that a revision is at now."""
+        return await self._patience.insist(lambda: resolve(self._hub, repo, revision))
+
+    async def files(self, repo: str, commit: str, want: Want) -> list[RemoteFile]:
+        """The files that ``want`` means at this commit.
+
+        Raises:
+            DownloadNotFound: a named file, or all candidates for a needed one, do not exist.
+            DownloadError: as the Hub answers.
+        """
+        if want.files:
+            groups: Sequence[FileGroup] | None = [FileGroup((f,)) for f in want.files]
+        else:
+            groups = self._select(await self._config(repo, commit), want.quality)
+        if groups is None:
+            listing = await self._patience.insist(lambda: self._hub.listing(repo, commit))
+            groups = [FileGroup((p,)) for p in listing.paths]
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(self._first(repo, commit, g)) for g in groups]
+        found = {f.path: f for f in (t.result() for t in asked) if f is not None}
+        return list(found.values())
+
+    async def _config(self, repo: str, commit: str) -> dict[str, Any] | None:
+        found = await self._head(repo, commit, CONFIG)
+        if isinstance(found, Absent):
+            return None
+        return await self._patience.insist(lambda: self._hub.config(found, repo))
+
+    async def _first(self, repo: str, commit: str, group: FileGroup) -> RemoteFile | None:
+        for path in group.candidates:
+            found = await self._head(repo, commit, check_repo_path(path))
+            if isinstance(found, RemoteFile):
+                return found
+        if group.optional:
+            return None
+        raise DownloadNotFound(f"{repo} has no {' and no '.join(group.candidates)}")
+
+    async def _head(self, repo: str, commit: str, path: str) -> RemoteFile | Absent:
+        async with self._few:
+            return await self._patience.insist(lambda: self._hub.head(repo, commit, path))

@@ -1,0 +1,75 @@
+"""Jobs at rest: what a paused one waits for, and what a cancelled one leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import Job
+from moshid.downloads.ledger import Counters, Ledger
+from moshid.downloads.runner import allocated_bytes, load_files
+from moshid.downloads.states import FileState, JobState
+from moshid.errors import DiskFull, PartialLocked, VolumeMissing
+
+PAUSING = (DiskFull, VolumeMissing, PartialLocked)
+"""Errors that pause a job, which then goes on by itself."""
+
+_KINDS = {e.kind for e in PAUSING}
+
+
+def is_waiting(job: Job) -> bool:
+    """Whether the job is paused by an error that may go away."""
+    return job.state is JobState.PAUSED and job.error is not None and job.error.kind in _KINDS
+
+
+async def may_go_on(engine: Engine, job: Job, margin_bytes: int) -> bool:
+    """Whether what paused the job is over."""
+    if not await engine.disk.run(engine.volume.present):
+        return False
+    unfinished = [f for f in job.files if f.state is not FileState.DONE]
+    partials = [(engine.cache.partial(f.digest), f.size) for f in unfinished]
+    if any([await engine.disk.run(_is_locked, path) for path, _size in partials]):
+        return False
+    need = sum([max(0, s - await engine.disk.run(allocated_bytes, p)) for p, s in partials])
+    return need == 0 or await engine.disk.run(engine.volume.free_bytes) >= need + margin_bytes
+
+
+async def give_up(engine: Engine, job: Job) -> None:
+    """Delete the partial files of a job that no other unfinished job wants, and count anew."""
+    kept = await engine.ledger.call(Ledger.etags_wanted_besides, job.id)
+    for file in job.files:
+        if file.digest in kept or file.state is FileState.DONE:
+            continue
+        if await engine.on_disk(_delete, engine.cache.partial(file.digest)):
+            await engine.ledger.call(Ledger.forget_blob, file.digest)
+    job.files = []
+    job.bytes_fetched = job.bytes_rescued = job.bytes_refetched = 0
+    job.chunks_corrupt = job.retries = 0
+    await engine.ledger.call(Ledger.count, Counters(job.id, 0, 0, 0, 0))
+    await load_files(engine, job)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _delete(path: Path) -> bool:
+    """Delete a partial file, unless another home is writing it."""
+    if _is_locked(path):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    return True

@@ -1,0 +1,261 @@
+"""One run of one job: probe, bring each blob in, publish, write the ref. Owns that order.
+
+Raises what stops the job; the service decides what state that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from moshid.downloads.backoff import Backoff
+from moshid.downloads.digests import file_matches
+from moshid.downloads.disk import Partial
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import Job, JobFile
+from moshid.downloads.ledger import FileRow, Ledger
+from moshid.downloads.meter import Meter
+from moshid.downloads.pace import Gate, Tuner
+from moshid.downloads.probe import Prober
+from moshid.downloads.profiles import Profile
+from moshid.downloads.source import Patience, Source
+from moshid.downloads.states import FileState, JobState, of_files
+from moshid.downloads.transfer import Transfer
+from moshid.errors import DiskFull, VolumeMissing
+from moshid.selection import FileSelector
+
+BLOBS_AT_ONCE: Final = 4
+TUNE_S: Final = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whom a run tells: ``moved`` when the job's state is another, ``moving`` as bytes arrive
+    (``progress_s`` apart), ``pinned`` when the revision is resolved to a commit."""
+
+    moved: Callable[[JobState], None]
+    moving: Callable[[], None]
+    pinned: Callable[[str], None]
+    progress_s: float
+
+
+class JobRunner:
+    """Runs ``job`` once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        job: Job,
+        profile: Profile,
+        select: FileSelector,
+        told: Told,
+        margin_bytes: int,
+    ) -> None:
+        self._engine = engine
+        self._job = job
+        self._profile = profile
+        self._told = told
+        self._margin_bytes = margin_bytes
+        self._meter = Meter(job)
+        self._patience = Patience(self._backoff, self._meter)
+        self._prober = Prober(engine.hub, select, self._patience)
+        self._gate = Gate(profile.connections_start)
+        self._blobs = asyncio.Semaphore(BLOBS_AT_ONCE)
+
+    async def run(self) -> None:
+        """Return when all files are in the cache and the ref is written.
+
+        Raises:
+            MoshidError: what stopped it (perhaps inside an exception group).
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                beats = [group.create_task(self._tick())]
+                if self._profile.connections_start < self._profile.connections_max:
+                    beats.append(group.create_task(self._tune()))
+                await self._probe()
+                await self._bring_all()
+                for beat in beats:
+                    beat.cancel()
+        finally:
+            self._meter.stop()
+
+    def _backoff(self) -> Backoff:
+        p = self._profile
+        return Backoff(p.retry_first_s, p.retry_max_s, self._engine.rng)
+
+    async def _probe(self) -> None:
+        """Pin the commit, and find out which files are wanted that were not wanted before."""
+        job, ledger = self._job, self._engine.ledger
+        wants = await ledger.call(Ledger.wants, job.id, resolved=False)
+        self._told.moved(JobState.PROBING)
+        if not job.commit:
+            self._told.pinned(await self._prober.commit(job.repo, job.revision))
+            await self._settle_commit()
+        for want in wants:
+            found = await self._prober.files(job.repo, job.commit, want)
+            rows = [FileRow(f.path, f.etag, f.size, FileState.QUEUED) for f in found]
+            await ledger.call(Ledger.resolve_want, job.id, want, rows)
+        await load_files(self._engine, job)
+
+    async def _settle_commit(self) -> None:
+        """Two revisions at one commit are one job: the older, if it is at rest, gives way."""
+        job, ledger = self._job, self._engine.ledger
+        other = await ledger.call(Ledger.set_commit, job.id, job.commit)
+        if other is not None:
+            await ledger.call(Ledger.delete_job, other)
+            await ledger.call(Ledger.set_commit, job.id, job.commit)
+
+    async def _bring_all(self) -> None:
+        blobs: dict[str, list[JobFile]] = {}
+        for file in sorted(self._job.files, key=lambda f: f.size):
+            blobs.setdefault(file.digest, []).append(file)
+        self._show(self._job.files, FileState.QUEUED)
+        async with asyncio.TaskGroup() as group:
+            for files in blobs.values():
+                group.create_task(self._bring(files))
+        self._told.moved(JobState.PUBLISHING)
+        write_ref = self._engine.cache.write_ref
+        job = self._job
+        await self._engine.on_disk(write_ref, job.repo, job.revision, job.commit)
+
+    async def _bring(self, files: Sequence[JobFile]) -> None:
+        """One blob, which one or more files show."""
+        etag, size = files[0].digest, files[0].size
+        async with self._blobs, self._engine.locks[etag]:
+            if not await self._is_cached(files):
+                partial = await self._open_partial(etag, size)
+                try:
+                    await self._transfer(files).bring(partial)
+                    self._show(files, FileState.PUBLISHING)
+                    await self._publish(files[0], partial.path)
+                finally:
+                    await self._engine.on_disk(partial.close)
+            for file in files:
+                await self._link(file)
+            self._show(files, FileState.DONE)
+
+    def _transfer(self, files: Sequence[JobFile]) -> Transfer:
+        job, etag, size = self._job, files[0].digest, files[0].size
+        source = Source(
+            self._engine.hub, self._patience, job.repo, job.commit, files[0].path, etag, size
+        )
+        return Transfer(
+            self._engine,
+            self._profile,
+            self._gate,
+            self._meter,
+            source,
+            files,
+            lambda state: self._show(files, state),
+        )
+
+    async def _is_cached(self, files: Sequence[JobFile]) -> bool:
+        """Whether the cache has the blob already; its digest is checked once."""
+        etag, size = files[0].digest, files[0].size
+        blob = self._engine.cache.blob(self._job.repo, etag)
+        stat = await self._engine.on_disk(_stat, blob)
+        if stat is None or stat[0] != size:
+            return False
+        known = await self._engine.ledger.call(Ledger.is_checked, str(blob), *stat)
+        if not known:
+            self._show(files, FileState.VERIFYING)
+            if not await self._engine.on_disk(file_matches, blob, etag, size):
+                log.warning("a cached file is damaged", extra={"path": files[0].path})
+                return False
+            await self._engine.ledger.call(Ledger.set_checked, str(blob), *stat)
+        for file in files:
+            self._meter.hold([file], size - file.bytes_done)
+            file.chunks_done = file.chunks_total = max(1, file.chunks_total)
+        self._meter.settle()
+        return True
+
+    async def _open_partial(self, etag: str, size: int) -> Partial:
+        path = self._engine.cache.partial(etag)
+        if not await self._engine.on_disk(self._engine.volume.present):
+            raise VolumeMissing("the volume that holds the Hugging Face cache is not there")
+        need = size - await self._engine.on_disk(allocated_bytes, path)
+        free = await self._engine.on_disk(self._engine.volume.free_bytes)
+        await self._engine.on_disk(self._engine.cache.seed, self._job.repo, etag, size)
+        if need > 0 and free < need + self._margin_bytes:
+            raise DiskFull(f"{need} bytes are needed on the cache's volume, {free} are free")
+        return await self._engine.on_disk(Partial.open, path, size)
+
+    async def _publish(self, file: JobFile, partial: Path) -> None:
+        cache, job = self._engine.cache, self._job
+        await self._engine.on_disk(
+            cache.publish, job.repo, job.commit, file.path, file.digest, partial
+        )
+        blob = cache.blob(job.repo, file.digest)
+        stat = await self._engine.on_disk(_stat, blob)
+        if stat is not None:
+            await self._engine.ledger.call(Ledger.set_checked, str(blob), *stat)
+
+    async def _link(self, file: JobFile) -> None:
+        job = self._job
+        link = self._engine.cache.link
+        await self._engine.on_disk(link, job.repo, job.commit, file.path, file.digest)
+        await self._engine.ledger.call(Ledger.set_file_state, job.id, file.path, FileState.DONE)
+
+    def _show(self, files: Sequence[JobFile], state: FileState) -> None:
+        if all(f.state is state for f in files):
+            return
+        for file in files:
+            file.state = state
+        self._told.moved(of_files(f.state for f in self._job.files))
+
+    async def _tick(self) -> None:
+        while True:
+            self._meter.tick()
+            self._told.moving()
+            await asyncio.sleep(self._told.progress_s)
+
+    async def _tune(self) -> None:
+        tuner = Tuner(self._profile.connections_start, self._profile.connections_max)
+        while True:
+            before_bytes = self._job.bytes_fetched
+            await asyncio.sleep(TUNE_S)
+            goodput_bps = (self._job.bytes_fetched - before_bytes) / TUNE_S
+            troubles, self._meter.troubles = self._meter.troubles, 0
+            if self._job.connections:
+                await self._gate.resize(tuner.next(goodput_bps, troubles))
+
+
+async def load_files(engine: Engine, job: Job) -> None:
+    """Bring the job's files and sums up to what the ledger knows."""
+    known = {f.path: f for f in job.files}
+    job.files = []
+    for row in await engine.ledger.call(Ledger.files, job.id):
+        file = known.get(row.path) or JobFile(row.path, row.size, row.etag)
+        file.state = FileState(row.state)
+        if file.state is FileState.DONE:
+            file.bytes_done = file.size
+        elif row.path not in known:
+            chunks = await engine.ledger.call(Ledger.chunks, row.etag)
+            file.bytes_done = sum(c.size if c.done else c.durable_bytes for c in chunks)
+            file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
+        job.files.append(file)
+    job.bytes_total = sum(f.size for f in job.files)
+    job.bytes_done = sum(f.bytes_done for f in job.files)
+
+
+def allocated_bytes(path: Path) -> int:
+    """How much room a file takes on its volume already. Blocking."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_blocks * 512
+    return 0
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    """Size, mtime in ns and inode of a file, if there is one. Blocking."""
+    with suppress(FileNotFoundError):
+        stat = path.stat()
+        return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return None

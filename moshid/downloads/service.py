@@ -1,0 +1,318 @@
+"""The download service: jobs, their tasks and their states. Owns what may be done to a job when.
+
+Everything runs in the background; callers start, watch and steer. The ledger is the memory: after
+a kill, ``run`` finds the unfinished jobs there and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from moshid.downloads import probe, resting
+from moshid.downloads.cache import Cache
+from moshid.downloads.engine import Engine
+from moshid.downloads.entries import Entries, Entry, new_id
+from moshid.downloads.hub import HubPlace
+from moshid.downloads.job import Job, JobError, JobFile, VerifyReport
+from moshid.downloads.ledger import JobRow, Ledger, Want
+from moshid.downloads.opening import Parts, open_engine
+from moshid.downloads.profiles import PROFILES, Profile, choose
+from moshid.downloads.runner import JobRunner, Told
+from moshid.downloads.states import FINISHED, JobState
+from moshid.downloads.verify import forget_bad, verify_files
+from moshid.errors import (
+    DownloadNetwork,
+    DownloadNotFound,
+    DownloadOffline,
+    InternalError,
+    MoshidError,
+    NoSuchJob,
+    ShuttingDown,
+    WrongJobState,
+    from_data,
+)
+from moshid.events import Bus
+from moshid.selection import FileSelector
+from moshid.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class DownloadService:
+    """Downloads from the Hub into the Hugging Face cache."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: Bus,
+        select: FileSelector,
+        *,
+        place: HubPlace | None = None,
+        profiles: Mapping[str, Profile] = PROFILES,
+        parts: Parts | None = None,
+    ) -> None:
+        self._settings = settings
+        self._select = select
+        self._place = place or HubPlace.from_environment()
+        self._profiles = profiles
+        self._parts = parts or Parts()
+        self._cache = Cache(self._place.cache_dir)
+        self._entries = Entries(bus)
+        self._turns = asyncio.Semaphore(self._parts.jobs_at_once)
+        self._starting = asyncio.Lock()
+        self._engine: Engine | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self, *, started: asyncio.Event) -> None:
+        """Serve until cancelled; ``started`` is set when jobs can be started.
+
+        Raises:
+            LedgerTooNew, LedgerBroken: the ledger cannot be used.
+        """
+        async with open_engine(self._settings, self._place, self._cache, self._parts) as engine:
+            await self._entries.load(engine)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._engine, self._group = engine, group
+                    for entry in self._entries.all():
+                        if entry.job.state is JobState.QUEUED:
+                            self._spawn(entry)
+                    group.create_task(self._watch_resting(engine))
+                    started.set()
+            finally:
+                self._engine = self._group = None
+
+    async def start(
+        self,
+        repo: str,
+        *,
+        revision: str = "main",
+        quality: str = "auto",
+        files: Sequence[str] | None = None,
+        profile: str = "auto",
+        chunk_bytes: int | None = None,
+        workers: int | None = None,
+    ) -> tuple[Job, bool]:
+        """Start a job, or add to the one there is for this commit. Returns it, and whether it is
+        new. A line that is down is no error: the job waits for it.
+
+        Raises:
+            InvalidParams: no such profile, or a number out of range.
+            DownloadError: the Hub says no.
+        """
+        choose(self._profiles, profile, chunk_bytes=chunk_bytes, workers=workers)
+        engine = self._running()
+        want = Want("" if files else quality, tuple(sorted(files or ())))
+        async with self._starting:
+            commit = await self._resolve(engine, repo, revision)
+            entry = self._entries.find(self._place.endpoint, repo, revision, commit)
+            created = entry is None
+            if entry is None:
+                row = JobRow(
+                    new_id(),
+                    self._place.endpoint,
+                    repo,
+                    revision,
+                    commit,
+                    profile,
+                    chunk_bytes,
+                    workers,
+                    JobState.QUEUED,
+                )
+                entry = await self._entries.create(engine, row)
+            new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
+            if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
+                await self._queue(entry, restart=new)
+        return entry.job.copy(), created
+
+    async def wait(self, job_id: str) -> Job:
+        """The job when it is done, failed or cancelled. A paused job is waited for."""
+        entry = self._entries.get(job_id)
+        await entry.finished.wait()
+        return entry.job.copy()
+
+    def list(self) -> list[Job]:
+        """All jobs, oldest first."""
+        return [e.job.copy() for e in self._entries.all()]
+
+    def get(self, id_or_repo: str) -> Job:
+        """A job by its id, or the latest of a repository."""
+        return self._entries.get(id_or_repo).job.copy()
+
+    async def pause(self, id_or_repo: str) -> Job:
+        """Stop for now; everything that came is kept."""
+        entry = self._entries.get(id_or_repo)
+        if entry.job.state in FINISHED:
+            raise WrongJobState(f"the job is {entry.job.state}; it cannot be paused")
+        await self._stop(entry)
+        await self._entries.move(self._running(), entry, JobState.PAUSED)
+        return entry.job.copy()
+
+    async def resume(self, id_or_repo: str) -> Job:
+        """Go on with a paused, failed or cancelled job."""
+        entry = self._entries.get(id_or_repo)
+        if entry.job.state is JobState.DONE:
+            raise WrongJobState("the job is done; there is nothing to go on with")
+        await self._queue(entry)
+        return entry.job.copy()
+
+    async def cancel(self, id_or_repo: str) -> Job:
+        """Give up; partial files that no other job wants are deleted."""
+        entry = self._entries.get(id_or_repo)
+        if entry.job.state is JobState.DONE:
+            raise WrongJobState("the job is done; delete the model instead")
+        engine = self._running()
+        await self._stop(entry)
+        if entry.job.state is not JobState.CANCELLED:
+            await self._entries.move(engine, entry, JobState.CANCELLED)
+        await resting.give_up(engine, entry.job)
+        self._entries.tell(entry)
+        return entry.job.copy()
+
+    async def verify(self, id_or_repo: str, *, repair: bool = False) -> VerifyReport:
+        """Read everything again and name what is bad; ``repair`` fetches exactly that.
+
+        Raises:
+            NoSuchJob: neither a job nor in the cache.
+            MoshidError: what stopped the repair.
+        """
+        engine = self._running()
+        entry = await self._known_or_cached(id_or_repo, start=repair)
+        report = await verify_files(engine, entry.job.repo, entry.job.files)
+        if report.ok or not repair:
+            return report
+        before_bytes = entry.job.bytes_fetched
+        await self._stop(entry)
+        await forget_bad(engine, report)
+        await self._queue(entry)
+        job = await self.wait(entry.job.id)
+        if job.error is not None:
+            raise from_data(job.error.message, {"kind": job.error.kind, "hint": job.error.hint})
+        report = await verify_files(engine, job.repo, job.files)
+        report.repaired_bytes = job.bytes_fetched - before_bytes
+        return report
+
+    def on_disk(self, repo: str, revision: str = "main") -> dict[str, Path]:
+        """What the cache holds of a repository: path in it → file."""
+        return self._cache.files(repo, revision)
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise ShuttingDown("the download service is not running")
+        return self._engine
+
+    async def _resolve(self, engine: Engine, repo: str, revision: str) -> str | None:
+        """The commit, or None while the Hub cannot be reached."""
+        try:
+            return await probe.resolve(engine.hub, repo, revision)
+        except DownloadNetwork as e:
+            log.info("the commit is resolved later", extra={"repo": repo, "why": e.message})
+            return None
+
+    async def _is_whole(self, entry: Entry) -> bool:
+        there = await asyncio.to_thread(self._cache.files, entry.job.repo, entry.job.commit)
+        return all(f.path in there for f in entry.job.files)
+
+    async def _known_or_cached(self, id_or_repo: str, *, start: bool) -> Entry:
+        """The job; for a snapshot that another tool made, a new one, or (not to ``start``) one
+        that nobody else sees."""
+        try:
+            return self._entries.get(id_or_repo)
+        except NoSuchJob:
+            found = await asyncio.to_thread(self._cache.files, id_or_repo, "main")
+            if not found:
+                raise
+        if start:
+            job, _created = await self.start(id_or_repo, files=list(found))
+            await self.wait(job.id)
+            return self._entries.get(job.id)
+        files = await asyncio.to_thread(
+            lambda: [JobFile(p, f.stat().st_size, self._cache.etag_of(f)) for p, f in found.items()]
+        )
+        job = Job(id="", repo=id_or_repo, revision="main", files=files)
+        row = JobRow("", self._place.endpoint, id_or_repo, "main", None, "auto", None, None, "done")
+        return Entry(job, row)
+
+    async def _queue(self, entry: Entry, *, restart: bool = False) -> None:
+        """Have the job worked on; one that is already is left alone, unless to ``restart`` it."""
+        if entry.task is not None and not restart:
+            return
+        await self._stop(entry)
+        await self._entries.move(self._running(), entry, JobState.QUEUED)
+        self._spawn(entry)
+
+    async def _stop(self, entry: Entry) -> None:
+        """End the job's task, which keeps what has come; the caller moves the state."""
+        task = entry.task
+        if task is None:
+            return
+        entry.stopping = True
+        task.cancel()
+        await asyncio.wait([task])
+
+    def _spawn(self, entry: Entry) -> None:
+        if self._group is None:
+            raise ShuttingDown("the download service is not running")
+        entry.stopping = False
+        entry.task = self._group.create_task(self._work(entry), name=f"download {entry.job.id}")
+
+    async def _work(self, entry: Entry) -> None:
+        """The task of one job; whatever stops it becomes its state."""
+        engine = self._running()
+        try:
+            async with self._turns:
+                await self._runner(engine, entry).run()
+        except (MoshidError, BaseExceptionGroup) as e:
+            if not entry.stopping:
+                await self._rest(engine, entry, _cause(e, self._place.offline))
+        except Exception:
+            log.exception("a download failed", extra={"id": entry.job.id})
+            await self._rest(engine, entry, InternalError("the download met an unexpected fault"))
+        else:
+            await self._entries.move(engine, entry, JobState.DONE)
+        finally:
+            entry.task = None
+
+    async def _rest(self, engine: Engine, entry: Entry, error: MoshidError) -> None:
+        paused = isinstance(error, resting.PAUSING)
+        state = JobState.PAUSED if paused else JobState.FAILED
+        await self._entries.move(engine, entry, state, JobError.of(error))
+
+    def _runner(self, engine: Engine, entry: Entry) -> JobRunner:
+        row = entry.row
+        profile = choose(
+            self._profiles, row.profile, chunk_bytes=row.chunk_bytes, workers=row.workers
+        )
+        told = Told(
+            moved=lambda state: self._entries.show(entry, state),
+            moving=lambda: self._entries.tell(entry),
+            pinned=lambda commit: self._entries.pin(entry, commit),
+            progress_s=1.0 / max(self._settings.download_progress_hz, 0.1),
+        )
+        margin_bytes = self._parts.margin_bytes
+        return JobRunner(engine, entry.job, profile, self._select, told, margin_bytes)
+
+    async def _watch_resting(self, engine: Engine) -> None:
+        """Let jobs go on that were paused for want of room, a volume or a lock."""
+        while True:
+            await asyncio.sleep(self._parts.poll_s)
+            for entry in self._entries.all():
+                if not resting.is_waiting(entry.job) or entry.task is not None:
+                    continue
+                if await resting.may_go_on(engine, entry.job, self._parts.margin_bytes):
+                    await self._queue(entry)
+
+
+def _cause(error: BaseException, offline: bool) -> MoshidError:
+    """The error to tell, out of a tree of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, MoshidError):
+        log.error("a download failed", exc_info=error)
+        return InternalError("the download met an unexpected fault")
+    if offline and isinstance(error, DownloadNotFound):
+        return DownloadOffline(f"HF_HUB_OFFLINE is set, and the cache lacks: {error.message}")
+    return error

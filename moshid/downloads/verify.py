@@ -1,0 +1,56 @@
+"""Reads again what is in the cache or in progress, and names what is bad. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moshid.downloads.digests import file_matches, sha256_of
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import FileReport, JobFile, VerifyReport
+from moshid.downloads.ledger import Ledger
+from moshid.downloads.plan import Chunk
+
+
+async def verify_files(engine: Engine, repo: str, files: Sequence[JobFile]) -> VerifyReport:
+    """Hash every file: a cached one against its digest, a partial one against the ledger."""
+    reports = [await _verify(engine, repo, f) for f in files]
+    return VerifyReport(ok=all(r.ok for r in reports), files=reports)
+
+
+async def _verify(engine: Engine, repo: str, file: JobFile) -> FileReport:
+    blob, partial = engine.cache.blob(repo, file.digest), engine.cache.partial(file.digest)
+    report = FileReport(file.path, file.size, file.digest, ok=False)
+    chunks = await engine.ledger.call(Ledger.chunks, file.digest)
+    if await engine.on_disk(blob.exists):
+        report.ok = await engine.on_disk(file_matches, blob, file.digest, file.size)
+        if not report.ok:
+            await engine.ledger.call(Ledger.forget_checked, str(blob))
+            report.bad_chunks = await engine.on_disk(_bad_chunks, blob, chunks)
+    elif await engine.on_disk(partial.exists):
+        report.bad_chunks = await engine.on_disk(_bad_chunks, partial, chunks)
+        report.ok = not report.bad_chunks
+    else:
+        report.missing = True
+    return report
+
+
+def _bad_chunks(path: Path, chunks: Sequence[Chunk]) -> list[int]:
+    """Indices of the done chunks whose bytes are not what they were when they came. Blocking."""
+    with path.open("rb") as content:
+        fd = content.fileno()
+        return [
+            c.index
+            for c in chunks
+            if c.done and sha256_of(fd, c.range.start, c.range.stop) != c.digest
+        ]
+
+
+async def forget_bad(engine: Engine, report: VerifyReport) -> None:
+    """Strike the bad chunks from the ledger; the next run of the job fetches them again."""
+    for file in report.files:
+        chunks = await engine.ledger.call(Ledger.chunks, file.digest)
+        bad = [c for c in chunks if c.index in set(file.bad_chunks)]
+        for chunk in bad:
+            chunk.forget()
+        await engine.ledger.call(Ledger.record, file.digest, bad)

@@ -1,0 +1,69 @@
+"""The volume that holds the cache: is it there, how much room has it. Owns the seam for tests."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from moshid.errors import DiskFull, DownloadError, MoshidError, VolumeMissing
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_GONE: Final = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EIO})
+
+
+class Volume(Protocol):
+    """What the engine asks of a volume. Blocking, briefly."""
+
+    def present(self) -> bool:
+        """Whether the volume is mounted."""
+
+    def free_bytes(self) -> int:
+        """Room for us; 0 if the volume is not there."""
+
+
+class MountedVolume:
+    """The volume below a folder. ``mount_point``: where it was mounted when the ledger first saw
+    it; a folder that is no longer a mount point is an empty hole into another volume."""
+
+    def __init__(self, folder: Path, mount_point: Path) -> None:
+        self._folder = folder
+        self._mount_point = mount_point
+
+    def present(self) -> bool:
+        return self._mount_point.is_mount() or (self._folder / ".locks" / "moshid").is_dir()
+
+    def free_bytes(self) -> int:
+        try:
+            stat = os.statvfs(nearest(self._folder))
+        except OSError:
+            return 0
+        return stat.f_bavail * stat.f_frsize
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def mount_point_of(folder: Path) -> Path:
+    """Where the volume that holds the folder is mounted."""
+    at = nearest(folder.absolute()).resolve()
+    while not at.is_mount() and at != at.parent:
+        at = at.parent
+    return at
+
+
+def disk_error(error: OSError, volume: Volume) -> MoshidError:
+    """What a failed disk operation means to the user."""
+    if error.errno in _FULL:
+        return DiskFull(f"no room left on the cache's volume: {error.strerror}")
+    if error.errno in _GONE and not volume.present():
+        return VolumeMissing("the volume that holds the Hugging Face cache is not there")
+    return DownloadError(
+        f"the cache cannot be used: {error.strerror} ({error.filename or 'in a partial file'})",
+        hint="Check the folder that HF_HUB_CACHE names: does it exist, may it be written?",
+    )
