@@ -6,12 +6,12 @@ directions remember what came before. All calls of one codec come from one threa
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-import msgspec
 import numpy as np
 
 from moshid.audio.frames import silence
+from moshid.audio.request import CodecSpec
 from moshid.audio.ring import Samples
 from moshid.errors import BadCheckpoint
 
@@ -19,15 +19,6 @@ Tokens = tuple[int, ...]
 """One token a codebook, codebook 0 first."""
 
 WARM_UP_FRAMES: Final = 3
-
-
-class CodecSpec(msgspec.Struct, frozen=True):
-    """Which codec, from which files. ``config`` is needed for ``mlx_mimi`` only."""
-
-    kind: Literal["rustymimi", "mlx_mimi"]
-    weights: str
-    codebooks: int
-    config: str | None = None
 
 
 class Codec(Protocol):

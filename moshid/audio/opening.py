@@ -84,7 +84,7 @@ def _open_stream(params: Start) -> PortAudioStream:
 
 
 def _halves(stream: PortAudioStream) -> tuple[Source | None, Sink | None]:
-    from moshid.audio.portaudio import MicrophoneSource, SpeakerSink
+    from moshid.audio.live import MicrophoneSource, SpeakerSink
 
     return (
         MicrophoneSource(stream) if stream.input is not None else None,

@@ -1,4 +1,7 @@
-"""The parameters of the audio worker's methods, checked. Owns their defaults and combinations."""
+"""The parameters of the audio worker's methods, checked. Owns their defaults and combinations.
+
+Both sides use these; it imports no sound library, since the daemon's process loads none.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from moshid.audio.codec import CodecSpec
 from moshid.errors import InvalidParams
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class CodecSpec(msgspec.Struct, frozen=True):
+    """Which codec, from which files. ``config`` is needed for ``mlx_mimi`` only."""
+
+    kind: Literal["rustymimi", "mlx_mimi"]
+    weights: str
+    codebooks: int
+    config: str | None = None
 
 
 class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

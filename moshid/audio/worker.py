@@ -18,7 +18,7 @@ import time
 from typing import Any, Final
 
 from moshid.audio import request as asked
-from moshid.audio.codec import Codec, CodecSpec, open_codec
+from moshid.audio.codec import Codec, open_codec
 from moshid.audio.link import FrameLink
 from moshid.audio.opening import open_ends
 from moshid.audio.session import Plan, Session
@@ -51,7 +51,7 @@ class Worker:
         self._session: Session | None = None
         self._last_stats: dict[str, Any] = {}
         self._codec: Codec | None = None
-        self._codec_spec: CodecSpec | None = None
+        self._codec_spec: asked.CodecSpec | None = None
         self._running = True
         self.device_failed = False
         """Whether a device has gone, so that PortAudio cannot be ended in order."""
