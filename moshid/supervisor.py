@@ -64,18 +64,22 @@ class WorkerProcess:
         ours.setblocking(False)
         self = cls(module, settings, on_event, ours)
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                module,
-                str(theirs.fileno()),
-                settings.log_level,
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                limit=LOG_LINE_BYTES_MAX,
-            )
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    module,
+                    str(theirs.fileno()),
+                    settings.log_level,
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    limit=LOG_LINE_BYTES_MAX,
+                )
+            except BaseException:
+                ours.close()
+                raise
         self._life = asyncio.create_task(self._live(), name=f"{self.name}-worker")
         try:
             if not await self._says_hello():

@@ -16,7 +16,7 @@ from moshid.errors import InvalidParams
 Quality = Literal["bf16", "q8", "q4"]
 Temperature = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 TopK = Annotated[int, msgspec.Meta(ge=0)]
-Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 BENCH_STEPS_MAX = 2000
 

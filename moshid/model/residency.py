@@ -92,12 +92,13 @@ class Residency:
 
     async def settled(self, target: Target) -> None:
         """Wait until ``target`` is ready, has failed, or is wanted no more."""
-        while self.target == target and self.state is State.LOADING:
+        while self.target == target and self.state in (State.LOADING, State.UNLOADING):
             await self._settled.wait()
 
     async def drop(self) -> None:
         """No model is resident afterwards. A load on its way is killed, a ready worker asked."""
         loading = self.state is State.LOADING
+        self._settled.clear()
         if self.state in RESIDENT:
             self.set_state(State.UNLOADING)
         life, self._life = self._life, None

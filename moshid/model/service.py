@@ -210,7 +210,7 @@ class ModelService:
         resident = self._residency
         async with self._changing:
             now = resident.target if resident.state in RESIDENT else None
-            if now is not None and (now == target or any_quality and now.model == target.model):
+            if now is not None and (now == target or (any_quality and now.model == target.model)):
                 return now
             self._refuse_in_talk("load another model")
             await resident.drop()
