@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 from urllib.parse import quote
 
 from aiohttp import web
@@ -81,7 +81,7 @@ class DemoHub:
         """What HF_ENDPOINT is to be."""
         return f"http://{HOST}:{self.port}"
 
-    async def __aenter__(self) -> DemoHub:
+    async def __aenter__(self) -> Self:
         hub = web.Application()
         for method in ("GET", "HEAD"):
             hub.router.add_route(method, _RESOLVE, self._resolve)

@@ -1,10 +1,12 @@
-"""Jobs at rest: what a paused one waits for, and what a cancelled one leaves behind."""
+"""Jobs at rest: why they stopped, what a paused one waits for, what a cancelled one leaves."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from moshid.downloads.engine import Engine
@@ -12,7 +14,17 @@ from moshid.downloads.job import Job
 from moshid.downloads.ledger import Counters, Ledger
 from moshid.downloads.runner import allocated_bytes, load_files
 from moshid.downloads.states import FileState, JobState
-from moshid.errors import DiskFull, PartialLocked, VolumeMissing
+from moshid.errors import (
+    DiskFull,
+    DownloadNotFound,
+    DownloadOffline,
+    InternalError,
+    MoshidError,
+    PartialLocked,
+    VolumeMissing,
+)
+
+log = logging.getLogger(__name__)
 
 PAUSING = (DiskFull, VolumeMissing, PartialLocked)
 """Errors that pause a job, which then goes on by itself."""
@@ -35,6 +47,26 @@ async def may_go_on(engine: Engine, job: Job, margin_bytes: int) -> bool:
         return False
     need = sum([max(0, s - await engine.disk.run(allocated_bytes, p)) for p, s in partials])
     return need == 0 or await engine.disk.run(engine.volume.free_bytes) >= need + margin_bytes
+
+
+def cause(error: BaseException, *, offline: bool) -> MoshidError:
+    """The error to tell, out of what a run raised: one of ours, if there is one among them."""
+    leaves = list(_leaves(error))
+    ours = [e for e in leaves if isinstance(e, MoshidError)]
+    if not ours:
+        log.error("a download failed", exc_info=leaves[0])
+        return InternalError("the download met an unexpected fault")
+    if offline and isinstance(ours[0], DownloadNotFound):
+        return DownloadOffline(f"HF_HUB_OFFLINE is set, and the cache lacks: {ours[0].message}")
+    return ours[0]
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for child in error.exceptions:
+            yield from _leaves(child)
+    else:
+        yield error
 
 
 async def give_up(engine: Engine, job: Job) -> None:

@@ -16,17 +16,15 @@ from moshid.downloads.cache import Cache
 from moshid.downloads.engine import Engine
 from moshid.downloads.entries import Entries, Entry, new_id
 from moshid.downloads.hub import HubPlace
-from moshid.downloads.job import Job, JobError, JobFile, VerifyReport
+from moshid.downloads.job import Job, JobError, VerifyReport
 from moshid.downloads.ledger import JobRow, Ledger, Want
 from moshid.downloads.opening import Parts, open_engine
 from moshid.downloads.profiles import PROFILES, Profile, choose
 from moshid.downloads.runner import JobRunner, Told
 from moshid.downloads.states import FINISHED, JobState
-from moshid.downloads.verify import forget_bad, verify_files
+from moshid.downloads.verify import cached_job, forget_bad, verify_files
 from moshid.errors import (
     DownloadNetwork,
-    DownloadNotFound,
-    DownloadOffline,
     InternalError,
     MoshidError,
     NoSuchJob,
@@ -111,17 +109,8 @@ class DownloadService:
             entry = self._entries.find(self._place.endpoint, repo, revision, commit)
             created = entry is None
             if entry is None:
-                row = JobRow(
-                    new_id(),
-                    self._place.endpoint,
-                    repo,
-                    revision,
-                    commit,
-                    profile,
-                    chunk_bytes,
-                    workers,
-                    JobState.QUEUED,
-                )
+                where = (self._place.endpoint, repo, revision, commit)
+                row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
                 entry = await self._entries.create(engine, row)
             new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
             if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
@@ -180,15 +169,20 @@ class DownloadService:
             MoshidError: what stopped the repair.
         """
         engine = self._running()
-        entry = await self._known_or_cached(id_or_repo, start=repair)
-        report = await verify_files(engine, entry.job.repo, entry.job.files)
+        job = await self._known_or_cached(engine, id_or_repo)
+        report = await verify_files(engine, job.repo, job.files)
         if report.ok or not repair:
             return report
-        before_bytes = entry.job.bytes_fetched
-        await self._stop(entry)
-        await forget_bad(engine, report)
-        await self._queue(entry)
-        job = await self.wait(entry.job.id)
+        before_bytes = job.bytes_fetched
+        if job.id:
+            entry = self._entries.get(job.id)
+            await self._stop(entry)
+            job.chunks_corrupt += await forget_bad(engine, report)
+            await self._queue(entry)
+        else:
+            paths = [f.path for f in job.files]
+            job, _created = await self.start(job.repo, revision=job.commit, files=paths)
+        job = await self.wait(job.id)
         if job.error is not None:
             raise from_data(job.error.message, {"kind": job.error.kind, "hint": job.error.hint})
         report = await verify_files(engine, job.repo, job.files)
@@ -216,25 +210,15 @@ class DownloadService:
         there = await asyncio.to_thread(self._cache.files, entry.job.repo, entry.job.commit)
         return all(f.path in there for f in entry.job.files)
 
-    async def _known_or_cached(self, id_or_repo: str, *, start: bool) -> Entry:
-        """The job; for a snapshot that another tool made, a new one, or (not to ``start``) one
-        that nobody else sees."""
+    async def _known_or_cached(self, engine: Engine, id_or_repo: str) -> Job:
+        """The job itself; for a snapshot that another tool made, one without an id."""
         try:
-            return self._entries.get(id_or_repo)
+            return self._entries.get(id_or_repo).job
         except NoSuchJob:
-            found = await asyncio.to_thread(self._cache.files, id_or_repo, "main")
-            if not found:
+            job = await engine.on_disk(cached_job, self._cache, id_or_repo)
+            if job is None:
                 raise
-        if start:
-            job, _created = await self.start(id_or_repo, files=list(found))
-            await self.wait(job.id)
-            return self._entries.get(job.id)
-        files = await asyncio.to_thread(
-            lambda: [JobFile(p, f.stat().st_size, self._cache.etag_of(f)) for p, f in found.items()]
-        )
-        job = Job(id="", repo=id_or_repo, revision="main", files=files)
-        row = JobRow("", self._place.endpoint, id_or_repo, "main", None, "auto", None, None, "done")
-        return Entry(job, row)
+            return job
 
     async def _queue(self, entry: Entry, *, restart: bool = False) -> None:
         """Have the job worked on; one that is already is left alone, unless to ``restart`` it."""
@@ -267,7 +251,7 @@ class DownloadService:
                 await self._runner(engine, entry).run()
         except (MoshidError, BaseExceptionGroup) as e:
             if not entry.stopping:
-                await self._rest(engine, entry, _cause(e, self._place.offline))
+                await self._rest(engine, entry, resting.cause(e, offline=self._place.offline))
         except Exception:
             log.exception("a download failed", extra={"id": entry.job.id})
             await self._rest(engine, entry, InternalError("the download met an unexpected fault"))
@@ -304,15 +288,3 @@ class DownloadService:
                     continue
                 if await resting.may_go_on(engine, entry.job, self._parts.margin_bytes):
                     await self._queue(entry)
-
-
-def _cause(error: BaseException, offline: bool) -> MoshidError:
-    """The error to tell, out of a tree of them."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, MoshidError):
-        log.error("a download failed", exc_info=error)
-        return InternalError("the download met an unexpected fault")
-    if offline and isinstance(error, DownloadNotFound):
-        return DownloadOffline(f"HF_HUB_OFFLINE is set, and the cache lacks: {error.message}")
-    return error

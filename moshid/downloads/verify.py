@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from moshid.downloads.cache import Cache
 from moshid.downloads.digests import file_matches, sha256_of
 from moshid.downloads.engine import Engine
-from moshid.downloads.job import FileReport, JobFile, VerifyReport
+from moshid.downloads.job import FileReport, Job, JobFile, VerifyReport
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.plan import Chunk
 
@@ -16,6 +17,16 @@ async def verify_files(engine: Engine, repo: str, files: Sequence[JobFile]) -> V
     """Hash every file: a cached one against its digest, a partial one against the ledger."""
     reports = [await _verify(engine, repo, f) for f in files]
     return VerifyReport(ok=all(r.ok for r in reports), files=reports)
+
+
+def cached_job(cache: Cache, repo: str, revision: str = "main") -> Job | None:
+    """What another tool left in the cache, as a job without an id. Blocking."""
+    found = cache.files(repo, revision)
+    if not found:
+        return None
+    files = [JobFile(p, f.stat().st_size, cache.etag_of(f)) for p, f in found.items()]
+    commit = cache.commit_of(repo, revision) or ""
+    return Job(id="", repo=repo, revision=revision, commit=commit, files=files)
 
 
 async def _verify(engine: Engine, repo: str, file: JobFile) -> FileReport:
@@ -30,6 +41,8 @@ async def _verify(engine: Engine, repo: str, file: JobFile) -> FileReport:
     elif await engine.on_disk(partial.exists):
         report.bad_chunks = await engine.on_disk(_bad_chunks, partial, chunks)
         report.ok = not report.bad_chunks
+        if report.ok and all(c.done for c in chunks):
+            report.ok = await engine.on_disk(file_matches, partial, file.digest, file.size)
     else:
         report.missing = True
     return report
@@ -46,11 +59,13 @@ def _bad_chunks(path: Path, chunks: Sequence[Chunk]) -> list[int]:
         ]
 
 
-async def forget_bad(engine: Engine, report: VerifyReport) -> None:
-    """Strike the bad chunks from the ledger; the next run of the job fetches them again."""
+async def forget_bad(engine: Engine, report: VerifyReport) -> int:
+    """Strike the bad chunks from the ledger, so that the next run of the job fetches them again;
+    returns how many."""
     for file in report.files:
         chunks = await engine.ledger.call(Ledger.chunks, file.digest)
         bad = [c for c in chunks if c.index in set(file.bad_chunks)]
         for chunk in bad:
             chunk.forget()
         await engine.ledger.call(Ledger.record, file.digest, bad)
+    return sum(len(f.bad_chunks) for f in report.files)
