@@ -32,8 +32,11 @@ def test_a_complete_build_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["demo"], "nothing is left beside it"
 
 
-def test_builds_the_same_bytes_each_time(tmp_path: Path) -> None:
-    assert checkpoint.build(tmp_path / "a") == checkpoint.build(tmp_path / "b")
+def test_builds_the_same_bytes_each_time(tmp_path: Path, demo_checkpoint: Path) -> None:
+    """The kept build too: where this fails and nothing else does, raise BUILDER_VERSION."""
+    first = checkpoint.build(tmp_path / "a")
+    assert checkpoint.build(tmp_path / "b") == first
+    assert checkpoint.read_facts(demo_checkpoint) == first
 
 
 def test_a_damaged_or_older_build_is_replaced(tmp_path: Path) -> None:
