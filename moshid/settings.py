@@ -5,6 +5,7 @@ Reads files and the environment only when ``load`` is called; imports nothing of
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tomllib
@@ -101,6 +102,23 @@ def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None =
             f"platform's limit of {SOCKET_PATH_LIMIT_BYTES}: {settings.socket}"
         )
     return settings
+
+
+def from_arguments(args: argparse.Namespace, env: Mapping[str, str] | None = None) -> Settings:
+    """Settings with the flags ``--home``, ``--socket``, ``--log-level``, ``--set NAME=VALUE``.
+
+    Raises:
+        BadSettings, SocketPathTooLong: as ``load``.
+    """
+    flags: dict[str, Any] = {
+        name: getattr(args, name, None) for name in ("home", "socket", "log_level")
+    }
+    for pair in getattr(args, "set", None) or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise BadSettings(f"--set {pair}: write --set NAME=VALUE")
+        flags[name] = value
+    return load(flags, env)
 
 
 def setting_names() -> list[str]:

@@ -1,0 +1,158 @@
+"""``moshid install`` and ``uninstall``: the daemon as a job of launchd or systemd.
+
+Owns the order: choose the environment, write the file, check it, load it. What exists is brought
+up to date; uninstalling leaves every byte of data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from moshid import home, settings
+from moshid.errors import MoshidError
+from moshid.service import bundle, files
+from moshid.service.environment import job_environment
+from moshid.service.launchd import Launchd
+from moshid.service.runner import Runner, SystemRunner
+from moshid.service.systemd import Systemd
+from moshid.settings import Settings
+
+ARGUMENTS: Final = ("-P", "-m", "moshid", "run")
+"""To the interpreter; -P keeps the job's working directory off the import path."""
+
+Manager = Launchd | Systemd
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The machine that is installed on: its platform, its shell's environment, its programs."""
+
+    platform: str = sys.platform
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    runner: Runner = field(default_factory=SystemRunner)
+    python: str = sys.executable
+
+    def manager(self) -> Manager:
+        """What starts jobs here."""
+        if self.platform == "darwin":
+            return Launchd(self.runner, self.env)
+        return Systemd(self.runner, self.env)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``install`` and ``uninstall``, besides those of the settings."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and do nothing"
+    )
+    parser.add_argument(
+        "--sign",
+        default=bundle.AD_HOC,
+        metavar="IDENTITY",
+        help="macOS: sign the app bundle by this certificate (default: ad hoc)",
+    )
+
+
+def run_install(args: argparse.Namespace) -> int:
+    """``moshid install``; returns the exit code."""
+    return _exit_code(
+        lambda: install(settings.from_arguments(args), dry_run=args.dry_run, sign=args.sign)
+    )
+
+
+def run_uninstall(args: argparse.Namespace) -> int:
+    """``moshid uninstall``; returns the exit code."""
+    return _exit_code(lambda: uninstall(settings.from_arguments(args), dry_run=args.dry_run))
+
+
+def install(
+    configured: Settings,
+    *,
+    dry_run: bool = False,
+    sign: str = bundle.AD_HOC,
+    host: Host | None = None,
+    say: Say | None = None,
+) -> None:
+    """Write the job's file, check it and load it, saying each step.
+
+    Raises:
+        ServiceFailed: a step failed; what was written stays, and the hint names the command.
+    """
+    host, say = host or Host(), say or _say
+    manager = host.manager()
+    environment, warnings = job_environment(configured, host.env)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    program = [host.python, *ARGUMENTS]
+    if isinstance(manager, Launchd):
+        app = bundle.app_path(configured.home)
+        program[0] = str(bundle.executable_of(app))
+        interpreter = bundle.find_interpreter(host.runner, host.python)
+        environment |= interpreter.environment
+        if not dry_run:
+            home.prepare(configured)
+            built = bundle.build(app, interpreter, host.runner, identity=sign)
+            say(f"{app}: {'built and signed' if built else 'stands already'}")
+    content = manager.render(configured, program, environment)
+    manager.check(content, program, environment)
+    if dry_run:
+        say(f"would write {manager.file}:\n{content.decode().rstrip()}")
+        return
+    changed = files.write_atomically(manager.file, content)
+    say(f"{manager.file}: {'written' if changed else 'as it was'}")
+    for complaint in manager.verify():
+        say(f"warning: {complaint}")
+    for line in manager.load(changed=changed):
+        say(f"{manager.name}: {line}")
+    say("see it: moshi-client status")
+
+
+def uninstall(
+    configured: Settings,
+    *,
+    dry_run: bool = False,
+    host: Host | None = None,
+    say: Say | None = None,
+) -> None:
+    """Unload the job and remove its files, saying each step; data stays.
+
+    Raises:
+        ServiceFailed: the job could not be unloaded; its file is removed all the same.
+    """
+    host, say = host or Host(), say or _say
+    manager = host.manager()
+    app = bundle.app_path(configured.home)
+    there = [path for path in (manager.file, app) if path.exists()]
+    if not there:
+        say("not installed")
+    elif dry_run:
+        for path in there:
+            say(f"would remove {path}")
+    else:
+        if app.exists():
+            shutil.rmtree(app)
+        for path in there:
+            say(f"removing {path}")
+        for line in manager.unload():
+            say(f"{manager.name}: {line}")
+    say(f"kept: {configured.home} (state and logs), and the models in the Hugging Face cache")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _exit_code(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except MoshidError as e:
+        sys.stderr.write(f"moshid: {e.message}\nhint: {e.hint}\n")
+        return 1
+    return 0

@@ -1,0 +1,226 @@
+"""Installing as a LaunchAgent, as far as files and recorded commands go."""
+
+from __future__ import annotations
+
+import plistlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moshid import install, settings
+from moshid.errors import ServiceFailed
+from moshid.service import bundle
+from moshid.service.launchd import LABEL, Launchd
+from moshid.service.runner import Ran, SystemRunner
+from tests.fakes.recording_runner import RecordingRunner
+
+LOADED_ALREADY = Ran(5, stderr="Bootstrap failed: 5: Input/output error")
+IN_PROGRESS = Ran(37, stderr="Bootstrap failed: 37: Operation already in progress")
+
+
+class Setup:
+    """An installation below ``folder``; the interpreter is probed for real."""
+
+    def __init__(self, folder: Path, runner: RecordingRunner, **env: str) -> None:
+        self.env = {"HOME": str(folder), "MOSHID_HOME": str(folder / "home"), **env}
+        self.settings = settings.load(env=self.env)
+        self.host = install.Host(platform="darwin", env=self.env, runner=runner)
+        self.plist = folder / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+        self.app = folder / "home" / "moshid.app"
+        self.said: list[str] = []
+
+    def install(self, *, dry_run: bool = False) -> None:
+        install.install(self.settings, dry_run=dry_run, host=self.host, say=self.said.append)
+
+    def uninstall(self) -> None:
+        install.uninstall(self.settings, host=self.host, say=self.said.append)
+
+    def job(self) -> dict[str, Any]:
+        return dict(plistlib.loads(self.plist.read_bytes()))
+
+
+def recorder(**answers: Any) -> RecordingRunner:
+    scripted = {f"launchctl {word}": answer for word, answer in answers.items()}
+    return RecordingRunner(scripted, real=[sys.executable])
+
+
+def test_writes_the_plist_and_bootstraps_it(tmp_path: Path) -> None:
+    runner = recorder()
+    setup = Setup(tmp_path, runner, HF_HOME="/hf & <co>", HF_TOKEN="secret")
+    setup.install()
+    job = setup.job()
+    assert job["Label"] == LABEL
+    assert job["ProgramArguments"] == [
+        str(setup.app / "Contents" / "MacOS" / "moshid"),
+        *("-P", "-m", "moshid", "run"),
+    ]
+    assert job["EnvironmentVariables"]["HF_HOME"] == "/hf & <co>"
+    assert job["EnvironmentVariables"]["MOSHID_HOME"] == str(tmp_path / "home")
+    assert b"secret" not in setup.plist.read_bytes()
+    assert job["KeepAlive"] == {"SuccessfulExit": False}
+    assert (job["ProcessType"], job["LimitLoadToSessionType"]) == ("Interactive", "Aqua")
+    assert job["ExitTimeOut"] == 20
+    assert job["StandardErrorPath"] == str(tmp_path / "home" / "launchd.log")
+    (line,) = runner.lines("launchctl")
+    assert line.startswith("bootstrap gui/")
+    assert line.endswith(str(setup.plist))
+
+
+def test_a_changed_job_replaces_the_loaded_one(tmp_path: Path) -> None:
+    runner = recorder(bootstrap=[LOADED_ALREADY, IN_PROGRESS, LOADED_ALREADY, Ran(0)])
+    waits: list[float] = []
+    manager = Launchd(runner, {"HOME": str(tmp_path)}, uid=501, sleep=waits.append)
+    assert manager.load(changed=True)
+    verbs = [line.split()[0] for line in runner.lines("launchctl")]
+    assert verbs == ["bootstrap", "bootout", "bootstrap", "bootstrap", "bootstrap"]
+    assert runner.lines("launchctl")[1] == f"bootout gui/501/{LABEL}"
+    assert len(waits) == 2
+
+
+def test_an_unchanged_loaded_job_is_left_alone(tmp_path: Path) -> None:
+    Setup(tmp_path, recorder()).install()
+    runner = recorder(bootstrap=LOADED_ALREADY)
+    setup = Setup(tmp_path, runner)
+    setup.install()
+    assert len(runner.lines("launchctl")) == 1
+    assert "launchd: loaded already, nothing changed" in setup.said
+
+
+def test_falls_back_to_load(tmp_path: Path) -> None:
+    runner = recorder(bootstrap=Ran(1, stderr="Unrecognized subcommand"))
+    Setup(tmp_path, runner).install()
+    assert runner.lines("launchctl")[-1].startswith("load -w ")
+
+
+@pytest.mark.parametrize("load", [Ran(1, stderr="no"), Ran(0, stderr="Load failed: 5: I/O error")])
+def test_refusal_names_the_command_and_keeps_the_file(tmp_path: Path, load: Ran) -> None:
+    runner = recorder(bootstrap=Ran(125, stderr="Domain does not support it"), load=load)
+    setup = Setup(tmp_path, runner)
+    with pytest.raises(ServiceFailed, match="Domain does not support it") as caught:
+        setup.install()
+    assert "launchctl bootstrap gui/" in caught.value.hint
+    assert setup.plist.exists()
+
+
+def test_without_launchctl(tmp_path: Path) -> None:
+    runner = RecordingRunner(absent=["launchctl"], real=[sys.executable])
+    setup = Setup(tmp_path, runner)
+    with pytest.raises(ServiceFailed, match="launchctl is not there"):
+        setup.install()
+    assert setup.plist.exists()
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, recorder())
+    setup.install(dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    assert LABEL in setup.said[-1]
+
+
+def test_the_bundle_asks_for_the_microphone_and_is_signed(tmp_path: Path) -> None:
+    runner = recorder()
+    setup = Setup(tmp_path, runner)
+    setup.install()
+    info = plistlib.loads((setup.app / "Contents" / "Info.plist").read_bytes())
+    assert info["NSMicrophoneUsageDescription"]
+    assert info["LSUIElement"] is True
+    assert info["CFBundleIdentifier"] == "io.github.moshid"
+    assert (setup.app / "Contents" / "MacOS" / info["CFBundleExecutable"]).stat().st_mode & 0o100
+    assert len(runner.lines("codesign")) == 1
+    assert runner.lines("codesign")[0].startswith("--force --sign - ")
+    assert list(tmp_path.joinpath("home").glob(".moshid.app*")) == []
+
+
+def test_the_bundles_interpreter_really_runs_moshid(tmp_path: Path) -> None:
+    """A copy, with the job's environment, finds its libraries, its packages and moshid."""
+    setup = Setup(tmp_path, recorder())
+    setup.install()
+    job = setup.job()
+    program, environment = job["ProgramArguments"][0], job["EnvironmentVariables"]
+    probe = "import sys, moshid.settings, msgspec; print(sys.executable)"
+    done = subprocess.run(
+        [program, "-P", "-c", probe],
+        env={**environment, "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.strip() == program
+
+
+def test_the_same_bundle_is_not_built_again(tmp_path: Path) -> None:
+    """A rebuild would lose the permission that was given to it."""
+    Setup(tmp_path, recorder()).install()
+    runner = recorder()
+    setup = Setup(tmp_path, runner)
+    setup.install()
+    assert runner.lines("codesign") == []
+    assert any("stands already" in line for line in setup.said)
+
+
+def test_another_interpreter_or_signature_builds_it_anew(tmp_path: Path) -> None:
+    app, runner = tmp_path / "moshid.app", RecordingRunner()
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    first = bundle.Interpreter(one, {})
+    assert bundle.build(app, first, runner)
+    assert not bundle.build(app, first, runner)
+    assert bundle.build(app, first, runner, identity="My Certificate")
+    assert bundle.build(app, bundle.Interpreter(two, {}), runner, identity="My Certificate")
+    assert bundle.executable_of(app).read_bytes() == b"2"
+
+
+def test_a_bundle_that_cannot_be_signed_is_not_put_in_place(tmp_path: Path) -> None:
+    app, program = tmp_path / "moshid.app", tmp_path / "one"
+    program.write_bytes(b"1")
+    for runner in (
+        RecordingRunner({"codesign": Ran(1, stderr="no identity found")}),
+        RecordingRunner(absent=["codesign"]),
+    ):
+        with pytest.raises(ServiceFailed) as caught:
+            bundle.build(app, bundle.Interpreter(program, {}), runner)
+        assert "codesign --force --sign -" in caught.value.hint
+        assert list(tmp_path.iterdir()) == [program]
+
+
+def test_uninstall_unloads_removes_and_keeps_the_data(tmp_path: Path) -> None:
+    Setup(tmp_path, recorder()).install()
+    runner = recorder()
+    setup = Setup(tmp_path, runner)
+    (setup.settings.home / "ledger.db").write_text("data")
+    setup.uninstall()
+    assert not setup.plist.exists()
+    assert not setup.app.exists()
+    assert (setup.settings.home / "ledger.db").exists()
+    assert runner.lines("launchctl")[0].startswith("bootout gui/")
+
+
+def test_state_reads_launchctl_print(tmp_path: Path) -> None:
+    out = "x = {\n\tstate = running\n\tpid = 12\n\tlast exit code = 0\n}"
+    manager = Launchd(recorder(print=Ran(0, stdout=out)), {"HOME": str(tmp_path)}, uid=501)
+    assert manager.state() == (True, "state = running, pid = 12, last exit code = 0")
+
+
+def test_a_placeholder_left_over_is_caught(tmp_path: Path) -> None:
+    manager = Launchd(recorder(), {"HOME": str(tmp_path)})
+    configured = settings.load(env={"HOME": str(tmp_path)})
+    content = manager.render(configured, ["p"], {"A": "b"})
+    manager.check(content, ["p"], {"A": "b"})
+    broken = content.replace(str(configured.home).encode(), b"@HOME@")
+    with pytest.raises(ServiceFailed):
+        manager.check(broken, ["p"], {"A": "b"})
+
+
+def test_the_real_runner_never_raises(tmp_path: Path) -> None:
+    runner = SystemRunner()
+    assert runner.run(["no-such-program-here"]).returncode == 127
+    assert runner.run([str(tmp_path)]).returncode == 126
+    assert runner.run([sys.executable, "-c", "print('out')"]) == Ran(0, "out\n", "")
+    endless = [sys.executable, "-c", "import signal; signal.pause()"]
+    assert runner.run(endless, timeout_s=0.2).returncode == 124
