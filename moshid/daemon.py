@@ -1,0 +1,151 @@
+"""The composition root: every object is made and joined here; parts start and stop in order.
+
+Downloads, model, audio, talk, control socket: started in this order, each when the one before is
+ready; stopped in the reverse, each within a time limit. A part that fails ends the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from moshid import home, logs
+from moshid.audio.service import AudioService
+from moshid.downloads.service import DownloadService
+from moshid.errors import MoshidError
+from moshid.events import Bus
+from moshid.library import Library
+from moshid.model import catalogue
+from moshid.model.service import ModelService
+from moshid.rpc.app import App
+from moshid.rpc.dispatch import Dispatcher
+from moshid.rpc.methods import all_methods
+from moshid.rpc.server import RpcServer
+from moshid.settings import Settings
+from moshid.talk.service import TalkService
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S: Final = 2.0
+"""Beyond ``stop_timeout_s``, for what a part does after its worker is gone."""
+
+Part = tuple[str, Callable[..., Awaitable[None]]]
+
+
+class Daemon:
+    """The whole service. ``run`` it once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self.bus = Bus()
+        self.downloads = DownloadService(settings, self.bus, catalogue.select_files)
+        self.model = ModelService(settings, self.bus)
+        self.audio = AudioService(settings, self.bus)
+        self.library = Library(self.bus, self.downloads, self.model, self.audio)
+        self.talk = TalkService(settings, self.bus, self.library, self.model, self.audio)
+        self.app = App(
+            settings=settings,
+            bus=self.bus,
+            downloads=self.downloads,
+            library=self.library,
+            model=self.model,
+            audio=self.audio,
+            talk=self.talk,
+            stop=self.stop,
+            started_at=time.monotonic(),
+        )
+        self.server = RpcServer(settings.socket, Dispatcher(all_methods(), self.app))
+
+    def stop(self) -> None:
+        """Begin an orderly stop; asked a second time, leave at once."""
+        if self._stop.is_set():
+            log.warning("asked to stop a second time: leaving at once")
+            os._exit(1)
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Start every part, serve until ``stop``, stop every part.
+
+        Raises:
+            ExceptionGroup: of what made a part fail.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        parts: list[Part] = [
+            ("downloads", self.downloads.run),
+            ("model", self.model.run),
+            ("audio", self.audio.run),
+            ("talk", self.talk.run),
+            ("control socket", self.server.run),
+        ]
+        running: list[asyncio.Task[None]] = []
+        async with asyncio.TaskGroup() as group:
+            for name, run in parts:
+                running.append(await self._start(group, name, run))
+            log.info("ready", extra={"socket": str(self._settings.socket), "pid": os.getpid()})
+            await self._stop.wait()
+            log.info("stopping")
+            self.bus.publish("daemon", {"event": "stopping"})
+            for task in reversed(running):
+                await self._end(task)
+        log.info("stopped")
+
+    async def _start(
+        self, group: asyncio.TaskGroup, name: str, run: Callable[..., Awaitable[None]]
+    ) -> asyncio.Task[None]:
+        started = asyncio.Event()
+
+        async def part() -> None:
+            await run(started=started)
+
+        task = group.create_task(part(), name=name)
+        ready = group.create_task(started.wait())
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        return task
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        limit_s = self._settings.stop_timeout_s + STOP_GRACE_S
+        _done, late = await asyncio.wait({task}, timeout=limit_s)
+        if late:
+            log.error("%s did not stop within %.0f s: leaving it", task.get_name(), limit_s)
+            logging.shutdown()
+            os._exit(1)
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon until it is told to stop; returns the exit code.
+
+    Raises:
+        MoshidError: it cannot start (another daemon, an unusable home, a newer ledger, ...).
+    """
+    home.prepare(settings)
+    with home.locked(settings):
+        logs.configure(settings)
+        try:
+            asyncio.run(_main(settings))
+        except* MoshidError as group:
+            raise _first(group) from None
+    return 0
+
+
+async def _main(settings: Settings) -> None:
+    await Daemon(settings).run()
+
+
+def _first(group: BaseExceptionGroup[MoshidError]) -> MoshidError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+if __name__ == "__main__":
+    sys.exit("run it as: moshid run")

@@ -1,0 +1,115 @@
+"""``download.*``: start, list, get, pause, resume, cancel, verify."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from moshid.library import one_name
+from moshid.rpc.app import App
+from moshid.rpc.caller import Caller
+from moshid.rpc.registry import Method, NoParams, Params
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Quality = Literal["auto", "bf16", "q8", "q4"]
+
+
+class StartParams(Params):
+    """``model`` (catalogue name) or ``repo`` (org/name); neither: the default model."""
+
+    model: Name | None = None
+    repo: Name | None = None
+    quality: Quality = "auto"
+    revision: Name | None = None
+    files: list[Name] | None = None
+    profile: Literal["auto", "verified", "robust", "parallel", "turbo"] | None = None
+    chunk_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    wait: bool = False
+
+
+class JobParams(Params):
+    """``id``: a job's id, or the name of its model or repository."""
+
+    id: Name
+
+
+class VerifyParams(Params):
+    """What to verify: a job's ``id``, a ``model`` or a ``repo``; ``repair`` fetches what is bad."""
+
+    id: Name | None = None
+    model: Name | None = None
+    repo: Name | None = None
+    repair: bool = False
+
+
+async def start(app: App, _caller: Caller, p: StartParams) -> dict[str, Any]:
+    """Start to download a model's files into the Hugging Face cache, or join the job there is.
+
+    With ``wait`` the answer comes when the job is done, failed or cancelled. Result: ``{job,
+    created}``. Errors: ``model.not_found``, ``download.not_found``, ``download.gated``, ...
+    """
+    job, created = await app.library.fetch(
+        one_name(p.model, p.repo, app.settings.default_model),
+        p.quality,
+        revision=p.revision,
+        files=p.files,
+        profile=p.profile or app.settings.download_profile,
+        chunk_bytes=p.chunk_bytes,
+        workers=p.workers,
+    )
+    if p.wait:
+        job = await app.downloads.wait(job.id)
+    return {"job": job.to_json(), "created": created}
+
+
+async def list_jobs(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
+    """List all jobs, oldest first. Result: ``{jobs}``."""
+    return {"jobs": [job.to_json() for job in app.downloads.list()]}
+
+
+async def get(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
+    """Tell how one job is. Result: ``{job}``. Errors: ``download.no_such_job``."""
+    name = await app.library.repository(p.id)
+    return {"job": app.downloads.get(name).to_json()}
+
+
+async def pause(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
+    """Stop a job for now; what has come is kept. Result: ``{job}``."""
+    job = await app.downloads.pause(await app.library.repository(p.id))
+    return {"job": job.to_json()}
+
+
+async def resume(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
+    """Go on with a paused, failed or cancelled job. Result: ``{job}``."""
+    job = await app.downloads.resume(await app.library.repository(p.id))
+    return {"job": job.to_json()}
+
+
+async def cancel(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
+    """Give a job up and delete its partial files. Result: ``{job}``."""
+    job = await app.downloads.cancel(await app.library.repository(p.id))
+    return {"job": job.to_json()}
+
+
+async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
+    """Read a model's files again and name what is bad; ``repair`` fetches exactly that.
+
+    Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing}], repaired_bytes}``.
+    """
+    name = p.id or one_name(p.model, p.repo)
+    report = await app.downloads.verify(await app.library.repository(name), repair=p.repair)
+    answer: dict[str, Any] = msgspec.to_builtins(report)
+    return answer
+
+
+METHODS: list[Method[App]] = [
+    Method("download.start", StartParams, start),
+    Method("download.list", NoParams, list_jobs),
+    Method("download.get", JobParams, get),
+    Method("download.pause", JobParams, pause),
+    Method("download.resume", JobParams, resume),
+    Method("download.cancel", JobParams, cancel),
+    Method("download.verify", VerifyParams, verify),
+]

@@ -1,0 +1,1 @@
+"""One conversation at a time: the use case that joins model and audio."""
