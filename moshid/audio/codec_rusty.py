@@ -38,8 +38,9 @@ class RustyMimi:
         self._weights = weights
         self.codebooks = codebooks
         self._frames_max = frames_max
-        self._heard: deque[Samples] = deque(maxlen=PRIMING_FRAMES)
-        self._said: deque[Tokens] = deque(maxlen=PRIMING_FRAMES)
+        priming = min(PRIMING_FRAMES, frames_max // 2)
+        self._heard: deque[Samples] = deque(maxlen=priming)
+        self._said: deque[Tokens] = deque(maxlen=priming)
         self._tokenizer: Any = self._make()
         self._encoded = self._decoded = 0
 
@@ -62,10 +63,15 @@ class RustyMimi:
         return as_pcm(self._tokenizer.decode_step(codes))
 
     def reset(self) -> None:
-        """Forget the past of both directions; positions go on counting."""
-        self._heard.clear()
-        self._said.clear()
-        self._tokenizer.reset()
+        """Forget the past of both directions, by a fresh object if this one has been used.
+
+        ``Tokenizer.reset`` rewinds no positions, and the frame after it gets other codes (seen).
+        """
+        if self._encoded or self._decoded:
+            self._tokenizer = self._make()
+            self._encoded = self._decoded = 0
+            self._heard.clear()
+            self._said.clear()
 
     def _make(self) -> Any:
         try:

@@ -39,7 +39,7 @@ class FileSource:
         """
         self._path = path
         self._file = _open_to_read(path)
-        self._resample = Resampler(self._file.samplerate, SAMPLE_RATE)
+        self._resample = Resampler(self._file.samplerate, SAMPLE_RATE, live=False)
         self.lossless = fast
         self._limit = None if seconds is None else round(seconds * SAMPLE_RATE)
         self._tail_frames = tail_frames

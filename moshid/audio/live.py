@@ -27,7 +27,7 @@ class MicrophoneSource:
         assert stream.input is not None
         self._stream = stream
         self._device = stream.input
-        self._resample = Resampler(stream.rate, SAMPLE_RATE)
+        self._resample = Resampler(stream.rate, SAMPLE_RATE, live=True)
         self._frame = Ring((RING_S + 1) * SAMPLE_RATE)
         self._zero_frames = 0
         self._lost_seen = 0
@@ -89,7 +89,7 @@ class SpeakerSink:
         assert stream.output is not None
         self._stream = stream
         self._device = stream.output
-        self._resample = Resampler(SAMPLE_RATE, stream.rate)
+        self._resample = Resampler(SAMPLE_RATE, stream.rate, live=True)
         held_back = round(self._resample.delay_s * SAMPLE_RATE)
         self._playout = Playout(margin=MARGIN_SAMPLES + held_back)
         self._fed = 0

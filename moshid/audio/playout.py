@@ -30,7 +30,7 @@ TOLERANCE_SAMPLES: Final = 60
 
 CROSS_FADE_SAMPLES: Final = 120
 CALM_FRAMES: Final = 50
-LATE_FRAMES_MAX: Final = 12
+LATE_SAMPLES_MAX: Final = SAMPLE_RATE
 _EMPTY: Final[Samples] = np.zeros(0, dtype=np.float32)
 
 
@@ -47,19 +47,20 @@ class Playout:
         self.cuts = 0
         """Times that sound was cut out to come back to the normal delay."""
         self._margin = margin
-        self._late_in_a_row = 0
+        self._late_since: int | None = None
         self._headroom: deque[int] = deque(maxlen=CALM_FRAMES)
         self._started = False
 
     def too_late(self, position: int, played: int) -> bool:
         """Whether the answer to ``position`` should not even be decoded; counts it if so."""
-        patience = 0 if self._late_in_a_row else FRAME_SAMPLES
+        patience = FRAME_SAMPLES if self._late_since is None else 0
         if self.offset is None or position + self.offset + patience > played:
-            self._late_in_a_row = 0
+            self._late_since = None
             return False
-        self._late_in_a_row += 1
-        if self._late_in_a_row > LATE_FRAMES_MAX:
-            self.offset, self._late_in_a_row = None, 0
+        if self._late_since is None:
+            self._late_since = played
+        if played - self._late_since > LATE_SAMPLES_MAX:
+            self.offset = self._late_since = None
             return False
         self.late_frames += 1
         return True

@@ -1,7 +1,8 @@
 """From one sample rate to another, chunk by chunk. Owns the choice of soxr's mode.
 
-soxr's variable-rate mode hands samples on after 5 to 10 ms; its fixed-rate modes, from MQ upwards,
-hold back 38 ms at these chunk lengths (measured), which a conversation would hear.
+soxr's fixed-rate modes, from MQ upwards, hold back 38 ms at our chunk lengths (measured), which a
+conversation would hear. Its variable-rate mode hands samples on after 5 to 10 ms, and shifts them
+by up to two samples: good for devices, while files get the exact mode.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ DELAY_S_MAX: Final = 0.0105
 class Resampler:
     """Mono float32 from ``rate_in`` to ``rate_out`` hertz; equal rates pass through untouched."""
 
-    def __init__(self, rate_in: float, rate_out: float) -> None:
+    def __init__(self, rate_in: float, rate_out: float, *, live: bool) -> None:
         self.ratio = rate_out / rate_in
         self.passes_through = rate_in == rate_out
         self._stream = (
             None
             if self.passes_through
-            else soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ", vr=True)
+            else soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ", vr=live)
         )
 
     @property
     def delay_s(self) -> float:
-        """Upper bound of what it holds back."""
+        """Upper bound of what it holds back when live."""
         return 0.0 if self.passes_through else DELAY_S_MAX
 
     def feed(self, samples: Samples, *, last: bool = False) -> Samples:

@@ -214,10 +214,13 @@ class AudioService:
             raise AudioWorkerDied("no audio worker became ready in time") from e
         worker = self._spare
         if worker is None or not self._is_ready(codec):
-            raise self._spare_error or AudioWorkerDied("the audio worker died")
+            raise self._why_there_is_none()
         self._spare = None
         self._wake.set()
         return worker
+
+    def _why_there_is_none(self) -> MoshidError:
+        return self._spare_error or AudioWorkerDied("the audio worker died")
 
     def _is_ready(self, codec: CodecSpec | None) -> bool:
         alive = self._spare is not None and self._spare.alive

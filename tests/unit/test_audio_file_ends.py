@@ -1,0 +1,147 @@
+"""Files in place of devices: formats, rates, pacing in virtual time, the output's time line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshid.audio.files import FileSink, FileSource
+from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
+from moshid.audio.resample import Resampler
+from moshid.audio.ring import Samples
+from moshid.errors import BadAudioFile
+
+
+def tone(rate: int, seconds: float, hz: float = 440.0) -> Samples:
+    t = np.arange(round(rate * seconds)) / rate
+    return (0.5 * np.sin(2 * np.pi * hz * t)).astype(np.float32)
+
+
+def read_all(source: FileSource) -> Samples:
+    source.start(0)
+    frames: list[Samples] = []
+    while not source.ended:
+        heard = source.take(0)
+        if heard is not None:
+            assert heard.position == len(frames) * FRAME_SAMPLES
+            frames.append(heard.pcm)
+    return np.concatenate(frames)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
+def test_any_format_rate_and_channel_count_becomes_mono_at_24_khz(
+    tmp_path: Path, kind: str
+) -> None:
+    left = tone(44_100, 1.5)
+    path = tmp_path / f"stereo.{kind}"
+    soundfile.write(path, np.stack([left, 0.5 * left], axis=1), 44_100)
+    source = FileSource(str(path), fast=True, tail_frames=2, seconds=None)
+    assert source.facts["channels"] == 2
+    pcm = read_all(source)
+    assert len(pcm) == (19 + 2) * FRAME_SAMPLES
+    wanted = 0.75 * tone(SAMPLE_RATE, 1.5)
+    inner = slice(2_000, 34_000)
+    assert np.abs(pcm[inner] - wanted[inner]).max() < 0.02
+    assert not pcm[-2 * FRAME_SAMPLES :].any()
+
+
+def test_equal_rates_pass_through_untouched(tmp_path: Path) -> None:
+    pcm = tone(SAMPLE_RATE, 1.0)
+    soundfile.write(tmp_path / "a.wav", pcm, SAMPLE_RATE, subtype="FLOAT")
+    source = FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=0, seconds=None)
+    assert np.array_equal(read_all(source)[: len(pcm)], pcm)
+
+
+def test_frames_come_at_their_time(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE, 0.4), SAMPLE_RATE)
+    source = FileSource(str(tmp_path / "a.wav"), fast=False, tail_frames=1, seconds=None)
+    source.start(1_000)
+    assert source.take(1_000) is None
+    assert source.wait_s(1_000) == pytest.approx(0.08)
+    assert source.take(1_000 + FRAME_NS - 1) is None
+    late = source.take(1_000 + 3 * FRAME_NS)
+    assert late is not None
+    assert late.capture_ns == 1_000 + FRAME_NS, "captured on the beat, however late we look"
+    taken = 1
+    while source.take(1_000 + 100 * FRAME_NS) is not None:
+        taken += 1
+    assert taken == 5 + 1
+    assert source.ended
+
+
+def test_seconds_cut_the_sound_and_the_tail_follows(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE, 5), SAMPLE_RATE)
+    source = FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=3, seconds=0.8)
+    pcm = read_all(source)
+    assert len(pcm) == (10 + 3) * FRAME_SAMPLES
+    assert level_dbfs(pcm[9 * FRAME_SAMPLES : 10 * FRAME_SAMPLES]) > -10
+    assert not pcm[10 * FRAME_SAMPLES :].any()
+
+
+def test_an_empty_file_is_only_its_tail(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(0, dtype=np.float32), 48_000)
+    source = FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=2, seconds=None)
+    assert len(read_all(source)) == 2 * FRAME_SAMPLES
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"hello, I am text", b"RIFF\0\0\0\0WAVEjunk"])
+def test_what_is_no_sound_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(BadAudioFile):
+        FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=0, seconds=None)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadAudioFile, match="no file"):
+        FileSource(str(tmp_path / "none.wav"), fast=True, tail_frames=0, seconds=None)
+    with pytest.raises(BadAudioFile, match="regular"):
+        FileSource(str(tmp_path), fast=True, tail_frames=0, seconds=None)
+    with pytest.raises(BadAudioFile, match="folder"):
+        FileSink(str(tmp_path / "none" / "a.wav"))
+    with pytest.raises(BadAudioFile):
+        FileSink(str(tmp_path / "a.unknown"))
+
+
+def test_an_answer_stands_one_frame_after_its_question_and_holes_are_silence(
+    tmp_path: Path,
+) -> None:
+    sink = FileSink(str(tmp_path / "out.wav"))
+    sink.play(np.full(FRAME_SAMPLES, 0.25, dtype=np.float32), 0, 0)
+    sink.play(np.full(FRAME_SAMPLES, 2.0, dtype=np.float32), 2 * FRAME_SAMPLES, 0)
+    sink.close()
+    sink.close()
+    pcm, rate = soundfile.read(tmp_path / "out.wav")
+    assert rate == SAMPLE_RATE
+    frames = pcm.reshape(-1, FRAME_SAMPLES)
+    assert frames[:, 0].tolist() == pytest.approx([0, 0.25, 0, 1.0], abs=1e-4)
+
+
+@pytest.mark.parametrize(("rate_in", "rate_out"), [(48_000, 24_000), (24_000, 44_100)])
+@pytest.mark.parametrize("live", [True, False])
+def test_resampling_chunk_by_chunk_keeps_the_sound_and_holds_little_back(
+    rate_in: int, rate_out: int, live: bool
+) -> None:
+    resampler = Resampler(rate_in, rate_out, live=live)
+    pcm, n = tone(rate_in, 1.0), rate_in // 100
+    chunks, held_back_s = [], 0.0
+    for start in range(0, len(pcm), n):
+        chunks.append(resampler.feed(pcm[start : start + n]))
+        fed_s = (start + n) / rate_in
+        held_back_s = max(held_back_s, fed_s - sum(map(len, chunks)) / rate_out)
+    chunks.append(resampler.feed(silence(0), last=True))
+    out = np.concatenate(chunks)
+    inner = np.arange(rate_out // 10, 9 * rate_out // 10)
+    shifts = range(3) if live else range(1)
+    errors = [np.abs(out[inner + k] - tone(rate_out, 1.0)[inner]).max() for k in shifts]
+    assert min(errors) < 0.02
+    if live:
+        assert held_back_s <= resampler.delay_s
+
+
+def test_levels() -> None:
+    assert level_dbfs(silence()) == -120.0
+    assert level_dbfs(np.ones(10, dtype=np.float32)) == pytest.approx(0.0)
+    assert level_dbfs(tone(SAMPLE_RATE, 1.0)) == pytest.approx(-9.03, abs=0.05)
