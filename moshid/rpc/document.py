@@ -68,15 +68,19 @@ def document(methods: Methods[Any]) -> str:
 
 
 def _method(method: dict[str, Any]) -> str:
-    lines = [f"### `{method['name']}`\n", f"{method['summary']}\n"]
+    lines = [f"### `{method['name']}`\n", f"{_markdown(method['summary'])}\n"]
     if method["description"]:
-        lines.append(method["description"] + "\n")
+        lines.append(_markdown(method["description"]) + "\n")
     if method["params"]:
         lines += ["| parameter | type | default |", "|---|---|---|"]
         lines += [_parameter(p) for p in method["params"]]
         lines.append("")
     lines.append(f"Since protocol {method['x-since']}.\n")
     return "\n".join(lines)
+
+
+def _markdown(text: str) -> str:
+    return text.replace("``", "`")
 
 
 def _parameter(parameter: dict[str, Any]) -> str:

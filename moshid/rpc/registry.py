@@ -73,13 +73,17 @@ def table(methods: Iterable[Method[App]]) -> Methods[App]:
     """The methods by name, in order.
 
     Raises:
-        ValueError: two methods share a name.
+        ValueError: two methods, or two parameter structs, share a name.
     """
     named: Methods[App] = {}
+    structs: dict[str, type[Params]] = {}
     for method in methods:
         if method.name in named:
             raise ValueError(f"two methods are called {method.name}")
         named[method.name] = method
+        struct = structs.setdefault(method.params.__name__, method.params)
+        if struct is not method.params:
+            raise ValueError(f"two parameter structs are called {struct.__name__}")
     return dict(sorted(named.items()))
 
 

@@ -82,7 +82,10 @@ async def status(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
 
 
 async def stop(app: App, caller: Caller, _p: NoParams) -> dict[str, Any]:
-    """Stop the daemon, in order. Downloads go on at its next start. Result: ``{stopping}``."""
+    """Stop the daemon, in order; downloads go on at its next start.
+
+    Result: ``{stopping}``.
+    """
     caller.after_reply.append(app.stop)
     return {"stopping": True}
 

@@ -9,7 +9,10 @@ from moshid.rpc.registry import Method, NoParams, openrpc
 
 
 async def discover(_app: Any, _caller: Caller, _p: NoParams) -> dict[str, Any]:
-    """Describe all methods. Result: an OpenRPC 1.3 document."""
+    """Describe all methods.
+
+    Result: an OpenRPC 1.3 document.
+    """
     from moshid.rpc.methods import all_methods
 
     return openrpc(all_methods())

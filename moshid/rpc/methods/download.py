@@ -15,7 +15,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Quality = Literal["auto", "bf16", "q8", "q4"]
 
 
-class StartParams(Params):
+class DownloadStartParams(Params):
     """``model`` (catalogue name) or ``repo`` (org/name); neither: the default model."""
 
     model: Name | None = None
@@ -44,7 +44,7 @@ class VerifyParams(Params):
     repair: bool = False
 
 
-async def start(app: App, _caller: Caller, p: StartParams) -> dict[str, Any]:
+async def start(app: App, _caller: Caller, p: DownloadStartParams) -> dict[str, Any]:
     """Start to download a model's files into the Hugging Face cache, or join the job there is.
 
     With ``wait`` the answer comes when the job is done, failed or cancelled. Result: ``{job,
@@ -65,30 +65,45 @@ async def start(app: App, _caller: Caller, p: StartParams) -> dict[str, Any]:
 
 
 async def list_jobs(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
-    """List all jobs, oldest first. Result: ``{jobs}``."""
+    """List all jobs, oldest first.
+
+    Result: ``{jobs}``.
+    """
     return {"jobs": [job.to_json() for job in app.downloads.list()]}
 
 
 async def get(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
-    """Tell how one job is. Result: ``{job}``. Errors: ``download.no_such_job``."""
+    """Tell how one job is.
+
+    Result: ``{job}``. Errors: ``download.no_such_job``.
+    """
     name = await app.library.repository(p.id)
     return {"job": app.downloads.get(name).to_json()}
 
 
 async def pause(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
-    """Stop a job for now; what has come is kept. Result: ``{job}``."""
+    """Stop a job for now; what has come is kept.
+
+    Result: ``{job}``.
+    """
     job = await app.downloads.pause(await app.library.repository(p.id))
     return {"job": job.to_json()}
 
 
 async def resume(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
-    """Go on with a paused, failed or cancelled job. Result: ``{job}``."""
+    """Go on with a paused, failed or cancelled job.
+
+    Result: ``{job}``.
+    """
     job = await app.downloads.resume(await app.library.repository(p.id))
     return {"job": job.to_json()}
 
 
 async def cancel(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
-    """Give a job up and delete its partial files. Result: ``{job}``."""
+    """Give a job up and delete its partial files.
+
+    Result: ``{job}``.
+    """
     job = await app.downloads.cancel(await app.library.repository(p.id))
     return {"job": job.to_json()}
 
@@ -105,7 +120,7 @@ async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
 
 
 METHODS: list[Method[App]] = [
-    Method("download.start", StartParams, start),
+    Method("download.start", DownloadStartParams, start),
     Method("download.list", NoParams, list_jobs),
     Method("download.get", JobParams, get),
     Method("download.pause", JobParams, pause),

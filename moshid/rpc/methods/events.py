@@ -45,7 +45,10 @@ async def subscribe(app: HasBus, caller: Caller, p: SubscribeParams) -> dict[str
 
 
 async def unsubscribe(_app: HasBus, caller: Caller, p: UnsubscribeParams) -> dict[str, Any]:
-    """End a subscription of this connection. Result: ``{}``."""
+    """End a subscription of this connection.
+
+    Result: ``{}``.
+    """
     if not caller.connection.close_subscription(p.subscription):
         raise InvalidParams(f"this connection has no subscription {p.subscription}")
     return {}

@@ -45,7 +45,10 @@ async def load(app: App, _caller: Caller, p: LoadParams) -> dict[str, Any]:
 
 
 async def unload(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
-    """End the model's process, which gives its memory back. Result: model.status."""
+    """End the model's process, which gives its memory back.
+
+    Result: model.status.
+    """
     return await app.model.unload()
 
 

@@ -10,11 +10,11 @@ from moshid.rpc.registry import Method, NoParams, Params
 from moshid.talk.request import TalkRequest
 
 
-class StartParams(TalkRequest, Params):
+class TalkStartParams(TalkRequest, Params):
     """See docs/rpc.md; everything may be left out."""
 
 
-async def start(app: App, caller: Caller, p: StartParams) -> dict[str, Any]:
+async def start(app: App, caller: Caller, p: TalkStartParams) -> dict[str, Any]:
     """Start a talk and wait until it listens.
 
     With ``ensure`` a missing model is downloaded and loaded first (over 1 GB only with
@@ -30,7 +30,10 @@ async def start(app: App, caller: Caller, p: StartParams) -> dict[str, Any]:
 
 
 async def stop(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
-    """Stop the talk and wait for its end. Result: its final status. Errors: ``talk.none``."""
+    """Stop the talk and wait for its end.
+
+    Result: its final status. Errors: ``talk.none``.
+    """
     return await app.talk.stop()
 
 
@@ -45,7 +48,7 @@ async def status(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
 
 
 METHODS: list[Method[App]] = [
-    Method("talk.start", StartParams, start),
+    Method("talk.start", TalkStartParams, start),
     Method("talk.stop", NoParams, stop),
     Method("talk.status", NoParams, status),
 ]
