@@ -112,6 +112,7 @@ def load(
     except ValueError as e:
         raise BadCheckpoint(f"this architecture cannot be quantised to {quality}: {e}") from e
     weights.fill(lm, weights_file, quality, progress)
+    quantise.suit_device(lm, quality, on_cpu=quantise.default_is_cpu())
     padding_id = int(numbers.get("existing_text_padding_id", 3))
     return MlxEngine(lm, text_tokenizer, quality=quality, padding_id=padding_id)
 

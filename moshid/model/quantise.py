@@ -48,3 +48,20 @@ def quantise_weight(weight: Any, quality: str) -> dict[str, Any]:
     packed, scales, biases = mx.quantize(weight, grid.group_size, grid.bits)
     mx.eval(packed, scales, biases)
     return {"weight": packed, "scales": scales, "biases": biases}
+
+
+def suit_device(lm: Any, quality: str, *, on_cpu: bool) -> None:
+    """Let a quantised ``lm`` compute in float32 on a CPU.
+
+    MLX's CPU back end has no fast path for quantised weights times bf16: the 32,000 x 256 text
+    head takes 62 ms in bf16 and 8 ms in float32 (two cores, MLX 0.26). Packed weights stay as
+    they are; scales, biases and norms grow.
+    """
+    if quality in GRIDS and on_cpu:
+        lm.set_dtype(mx.float32)
+        mx.eval(lm.parameters())
+
+
+def default_is_cpu() -> bool:
+    """Whether MLX computes on the CPU here."""
+    return bool(mx.default_device().type == mx.DeviceType.cpu)

@@ -10,10 +10,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
+from moshi_mlx import models
 
 from moshid.demo import tokenizer
 from moshid.errors import BadCheckpoint, ModelOutOfMemory
-from moshid.model import memory, mlx_engine
+from moshid.model import memory, mlx_engine, quantise
 from moshid.model.engine import Sampling
 from moshid.model.mlx_engine import MlxEngine
 from tests.fakes import small_models
@@ -74,6 +75,31 @@ def test_quantised_at_load_equals_quantised_beforehand(
     at_load = tokens_of(load(folder, quality))
     assert at_load == tokens_of(load(folder, quality, name))
     assert at_load != tokens_of(load(folder)), "quantising changes something"
+
+
+@pytest.mark.parametrize(
+    ("quality", "on_cpu", "dtype"),
+    [("q4", True, mx.float32), ("q4", False, mx.bfloat16), ("bf16", True, mx.bfloat16)],
+)
+def test_quantised_models_compute_in_float32_on_a_cpu_only(
+    quality: str, on_cpu: bool, dtype: mx.Dtype
+) -> None:
+    lm = small_models.random_lm(NUMBERS)
+    quantise.quantise_modules(lm, quality)
+    quantise.suit_device(lm, quality, on_cpu=on_cpu)
+    assert {w.dtype for _, w in tree_flatten(lm.parameters())} - {mx.uint32} == {dtype}
+
+
+@pytest.mark.parametrize(
+    ("quality", "size_bytes"),
+    [("bf16", 15_375_630_336), ("q8", 8_168_645_376), ("q4", 4_805_385_728)],
+)
+def test_v0_1_has_the_size_of_kyutais_checkpoints(quality: str, size_bytes: int) -> None:
+    """Lazily: no weight is computed."""
+    lm = models.Lm(models.config_v0_1())
+    lm.set_dtype(mx.bfloat16)
+    quantise.quantise_modules(lm, quality)
+    assert sum(w.nbytes for _, w in tree_flatten(lm.parameters())) == size_bytes
 
 
 def test_without_config_the_architecture_is_v0_1(folder: Path) -> None:
