@@ -1,0 +1,351 @@
+"""One talk, its parts played by fakes behind their Protocols: order, recovery, endings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from moshid import home
+from moshid.errors import (
+    AudioWorkerDied,
+    InvalidParams,
+    ModelCrashLoop,
+    ModelNotFound,
+    ModelWorkerDied,
+    MoshidError,
+    NoDevice,
+    NoTalk,
+    TalkBusy,
+)
+from moshid.events import Bus
+from moshid.model.files import CheckpointPaths
+from moshid.settings import Settings
+from moshid.talk.request import TalkRequest
+from moshid.talk.service import TalkService
+from moshid.talk.states import TalkState, next_state
+
+pytestmark = pytest.mark.asyncio
+
+PATHS = CheckpointPaths(
+    quality="bf16",
+    config=None,
+    weights=Path("w"),
+    tokenizer=Path("t"),
+    codec_weights=Path("c"),
+    codec_config=None,
+    codec_kind="rustymimi",
+    codebooks=8,
+    delay_frames=2,
+)
+
+
+@dataclass
+class FakeParts:
+    """Library, model and audio in one; ``happened`` is the order in which they were asked."""
+
+    happened: list[str] = field(default_factory=list)
+    fail: dict[str, MoshidError] = field(default_factory=dict)
+    hooks: dict[str, Any] = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)
+    on_event: Callable[[str, dict[str, Any]], None] = lambda _event, _data: None
+    opening: asyncio.Event = field(default_factory=asyncio.Event)
+    may_open: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def _did(self, what: str) -> None:
+        self.happened.append(what)
+        if what in self.fail:
+            raise self.fail[what]
+
+    async def ensure(
+        self, model: str, quality: str, *, fetch: bool, confirmed: bool
+    ) -> CheckpointPaths:
+        """Library."""
+        assert (model, quality, fetch, confirmed) == ("moshiko", "auto", False, False)
+        self.opening.set()
+        await self.may_open.wait()
+        self._did("ensure")
+        return PATHS
+
+    def status(self) -> dict[str, Any]:
+        """Model."""
+        return {"model": None}
+
+    async def load(self, paths: CheckpointPaths, *, model: str, quality: str) -> dict[str, Any]:
+        """Model."""
+        assert (paths, model, quality) == (PATHS, "moshiko", "bf16")
+        self._did("load")
+        return {}
+
+    async def begin_talk(
+        self, session: str, epoch: int, sock: socket.socket, sampling: dict[str, Any], **hooks: Any
+    ) -> None:
+        """Model."""
+        self.epochs.append(epoch)
+        self.begun.set()
+        self.hooks = hooks
+        sock.close()
+        assert sampling["seed"] == 7
+        assert session
+        self._did("begin_talk")
+
+    async def end_talk(self, session: str) -> None:
+        """Model."""
+        assert session
+        self._did("end_talk")
+
+    def set_codec(self, codec: dict[str, Any] | None) -> None:
+        """Audio."""
+        assert codec is not None
+        self._did("set_codec")
+
+    async def start_talk(
+        self,
+        params: dict[str, Any],
+        codec: dict[str, Any] | None,
+        sock: socket.socket | None,
+        on_event: Callable[[str, dict[str, Any]], None],
+    ) -> dict[str, Any]:
+        """Audio."""
+        echo = params["engine"] == "echo"
+        assert (codec is None) == (sock is None) == echo
+        self.on_event = on_event
+        self._did("start_talk")
+        return {"devices": {"input": "mic", "output": "spk"}}
+
+    async def rejoin(self, session: str, epoch: int, sock: socket.socket) -> None:
+        """Audio."""
+        assert session
+        assert sock.fileno() >= 0
+        self.epochs.append(-epoch)
+        self._did("rejoin")
+
+    async def stop_talk(self, session: str) -> dict[str, Any]:
+        """Audio."""
+        assert session
+        self._did("stop_talk")
+        return {"frames": 12, "underruns": 1}
+
+
+@pytest.fixture
+def parts() -> FakeParts:
+    return FakeParts()
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest_asyncio.fixture
+async def talks(tmp_path: Path, parts: FakeParts, bus: Bus) -> AsyncIterator[TalkService]:
+    settings = Settings(home=tmp_path, socket=tmp_path / "s", talk_keep_transcripts=2)
+    home.prepare(settings)
+    service = TalkService(settings, bus, parts, parts, parts)
+    started = asyncio.Event()
+    task = asyncio.create_task(service.run(started=started))
+    await started.wait()
+    parts.may_open.set()
+    before = len(os.listdir("/dev/fd"))
+    yield service
+    task.cancel()
+    await asyncio.wait({task})
+    assert len(os.listdir("/dev/fd")) <= before, "no socket is left open"
+
+
+REQUEST = TalkRequest(seed=7)
+WHOLE = ["ensure", "set_codec", "load", "begin_talk", "start_talk"]
+
+
+async def until(bus_events: Any, state: str) -> dict[str, Any]:
+    """The talk event that says ``state``."""
+    while True:
+        data: dict[str, Any] = (await bus_events.take()).event.data
+        if data.get("state") == state:
+            return data
+
+
+async def test_start_and_stop_in_order(talks: TalkService, parts: FakeParts) -> None:
+    answer = await talks.start(REQUEST, "me")
+    assert parts.happened == WHOLE
+    assert answer["seed"] == 7
+    assert answer["session"]["state"] == "listening"
+    assert answer["session"]["devices"] == {"input": "mic", "output": "spk"}
+    final = await talks.stop()
+    assert parts.happened == [*WHOLE, "stop_talk", "end_talk"]
+    assert (final["state"], final["frames"], final["underruns"]) == ("stopped", 12, 1)
+    assert (final["reason"], final["error"]) == ("stopped", None)
+    assert talks.status()["session"] is None
+    with pytest.raises(NoTalk):
+        await talks.stop()
+
+
+async def test_one_talk_a_daemon(talks: TalkService) -> None:
+    await talks.start(REQUEST, "the first client")
+    with pytest.raises(TalkBusy, match="the first client") as caught:
+        await talks.start(REQUEST, "the second")
+    assert caught.value.to_data()["owner"] == "the first client"
+    await talks.stop()
+    await talks.start(REQUEST, "the second")
+
+
+async def test_the_input_ends_the_talk(talks: TalkService, parts: FakeParts, bus: Bus) -> None:
+    events = bus.subscribe(["talk"])
+    await talks.start(REQUEST, "me")
+    parts.on_event("ended", {"reason": "input_end", "stats": {"frames": 100}})
+    final = (await until(events, "stopped"))["status"]
+    assert (final["reason"], final["frames"]) == ("input_end", 12)
+
+
+async def test_levels_and_words_are_events_and_words_are_kept(
+    talks: TalkService, parts: FakeParts, bus: Bus
+) -> None:
+    events = bus.subscribe(["talk.level", "talk.text"])
+    await talks.start(REQUEST, "me")
+    parts.on_event("level", {"frame": 3, "input_dbfs": -20.0})
+    parts.hooks["on_text"]({"frame": 25, "piece": " hello"})
+    assert (await events.take()).event.data == {"frame": 3, "input_dbfs": -20.0}
+    word = (await events.take()).event.data
+    assert (word["text"], word["t_s"], word["frame"]) == (" hello", 2.0, 25)
+    final = await talks.stop()
+    kept = Path(final["transcript_file"]).read_text()
+    assert '" hello"' in kept
+
+
+async def test_the_model_dies_and_comes_back(
+    talks: TalkService, parts: FakeParts, bus: Bus
+) -> None:
+    events = bus.subscribe(["talk"])
+    await talks.start(REQUEST, "me")
+    parts.hooks["on_gone"](ModelWorkerDied("killed"))
+    await until(events, "recovering")
+    parts.hooks["on_restarted"]()
+    await until(events, "listening")
+    assert parts.epochs == [1, 2, -2], "a new epoch, told to both"
+    assert (await talks.stop())["state"] == "stopped"
+
+
+async def test_the_model_dies_again_while_it_rejoins(
+    talks: TalkService, parts: FakeParts, bus: Bus
+) -> None:
+    events = bus.subscribe(["talk"])
+    await talks.start(REQUEST, "me")
+    parts.hooks["on_gone"](ModelWorkerDied("killed"))
+    await until(events, "recovering")
+    parts.fail["begin_talk"] = ModelWorkerDied("killed again")
+    parts.begun.clear()
+    parts.hooks["on_restarted"]()
+    await parts.begun.wait()
+    assert talks.status()["state"] == "recovering"
+    parts.fail.clear()
+    parts.hooks["on_restarted"]()
+    await until(events, "listening")
+    assert parts.epochs == [1, 2, 3, -3]
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "kind"),
+    [
+        ("died", {}, AudioWorkerDied.kind),
+        ("failed", {"error": NoDevice("unplugged")}, NoDevice.kind),
+    ],
+)
+async def test_the_sound_fails(
+    talks: TalkService, parts: FakeParts, bus: Bus, event: str, data: dict[str, Any], kind: str
+) -> None:
+    events = bus.subscribe(["talk"])
+    await talks.start(REQUEST, "me")
+    parts.on_event(event, data)
+    final = (await until(events, "failed"))["status"]
+    assert final["error"]["kind"] == kind
+    assert parts.happened[-1] == "end_talk", "the model is given back"
+
+
+async def test_the_model_does_not_come_back(talks: TalkService, parts: FakeParts, bus: Bus) -> None:
+    events = bus.subscribe(["talk"])
+    await talks.start(REQUEST, "me")
+    parts.hooks["on_failed"](ModelCrashLoop("five times"))
+    assert (await until(events, "failed"))["status"]["error"]["kind"] == ModelCrashLoop.kind
+
+
+@pytest.mark.parametrize("step", WHOLE)
+async def test_what_keeps_it_from_starting_is_raised_and_cleaned_up(
+    talks: TalkService, parts: FakeParts, step: str
+) -> None:
+    parts.fail[step] = ModelNotFound(f"{step} failed")
+    with pytest.raises(ModelNotFound, match=step):
+        await talks.start(REQUEST, "me")
+    assert talks.status()["session"] is None
+    parts.fail.clear()
+    assert (await talks.start(REQUEST, "me"))["session"]["state"] == "listening"
+
+
+@pytest.mark.parametrize("detach", [False, True])
+async def test_a_caller_that_leaves_while_it_starts(
+    talks: TalkService, parts: FakeParts, bus: Bus, detach: bool
+) -> None:
+    events = bus.subscribe(["talk"])
+    parts.may_open.clear()
+    starting = asyncio.create_task(talks.start(TalkRequest(seed=7, detach=detach), "me"))
+    await parts.opening.wait()
+    starting.cancel()
+    await asyncio.wait({starting})
+    parts.may_open.set()
+    data = await until(events, "listening" if detach else "stopped")
+    assert data["status"]["reason"] == (None if detach else "client_gone")
+
+
+async def test_the_owner_leaves(talks: TalkService, bus: Bus) -> None:
+    events = bus.subscribe(["talk"])
+    session = (await talks.start(REQUEST, "me"))["session"]["session"]
+    talks.owner_gone("another")
+    assert talks.status()["state"] == "listening"
+    talks.owner_gone(session)
+    assert (await until(events, "stopped"))["status"]["reason"] == "client_gone"
+
+
+async def test_echo_needs_no_model(talks: TalkService, parts: FakeParts) -> None:
+    await talks.start(TalkRequest(engine="echo"), "me")
+    assert parts.happened == ["start_talk"]
+
+
+async def test_old_transcripts_are_pruned(
+    talks: TalkService, parts: FakeParts, tmp_path: Path
+) -> None:
+    for n in range(4):
+        (tmp_path / "transcripts" / f"2020010{n}T000000-x.jsonl").write_text("{}\n")
+    await talks.start(REQUEST, "me")
+    parts.hooks["on_text"]({"frame": 1, "piece": "a"})
+    final = await talks.stop()
+    left = sorted(p.name for p in (tmp_path / "transcripts").iterdir())
+    assert left == ["20200103T000000-x.jsonl", Path(final["transcript_file"]).name]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"in_file": "a.wav"}, "absolute"),
+        ({"in_file": "/a.wav", "input": 1}, "exclude"),
+        ({"out_file": "/a.wav", "output": "spk"}, "exclude"),
+        ({"fast": True, "in_file": "/a.wav"}, "fast needs"),
+        ({"record": "/tmp/r"}, "not built yet"),
+    ],
+)
+async def test_bad_requests(talks: TalkService, wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidParams, match=says):
+        await talks.start(TalkRequest(**wrong), "me")
+    assert talks.status()["session"] is None
+
+
+async def test_the_table_refuses_impossible_steps() -> None:
+    assert next_state(TalkState.LISTENING, TalkState.LISTENING) is TalkState.LISTENING
+    with pytest.raises(ValueError, match="cannot go"):
+        next_state(TalkState.STOPPED, TalkState.LISTENING)
