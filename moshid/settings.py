@@ -129,7 +129,7 @@ def setting_names() -> list[str]:
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as e:
         raise BadSettings(f"{path} cannot be read: {e}") from e

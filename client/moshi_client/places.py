@@ -69,7 +69,7 @@ def _from_config(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             text = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror}") from e

@@ -57,7 +57,7 @@ class Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError) as e:
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as e:
             sock.close()
             raise DaemonNotRunning(f"the daemon is not running (nobody listens on {path})") from e
         except OSError as e:

@@ -1,0 +1,1 @@
+"""What ``moshid doctor`` looks at, one subject a module. Nothing here changes anything."""

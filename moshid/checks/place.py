@@ -1,0 +1,166 @@
+"""The daemon's place: Python, platform, home, socket, the daemon itself, the ledger."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import sqlite3
+import stat
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from moshid import MIN_PROTOCOL, PROTOCOL, __version__
+from moshid.checks.check import Check, Machine
+from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS
+from moshid.settings import SOCKET_PATH_LIMIT_BYTES, Settings
+
+PYTHONS: Final = ((3, 11), (3, 12))
+MACOS_MIN: Final = 14
+"""First macOS with MLX wheels."""
+
+HELLO_TIMEOUT_S: Final = 5.0
+
+
+def check_python(_machine: Machine) -> list[Check]:
+    """The interpreter that runs moshid."""
+    seen = f"{platform.python_version()}, {sys.executable}"
+    if sys.version_info[:2] in PYTHONS:
+        return [Check("python", "ok", seen)]
+    return [Check("python", "fail", seen, "Install moshid with Python 3.11 or 3.12.")]
+
+
+def check_platform(machine: Machine) -> list[Check]:
+    """The operating system and processor."""
+    seen = platform.platform()
+    if machine.platform == "linux":
+        return [Check("platform", "ok", f"{seen} (MLX on the CPU)")]
+    if machine.platform != "darwin":
+        return [Check("platform", "fail", seen, "moshid runs on macOS and Linux.")]
+    release = platform.mac_ver()[0]
+    if platform.machine() != "arm64":
+        return [Check("platform", "fail", seen, "MLX needs Apple silicon.")]
+    if release and int(release.split(".")[0]) < MACOS_MIN:
+        return [Check("platform", "fail", seen, f"MLX needs macOS {MACOS_MIN} or later.")]
+    return [Check("platform", "ok", seen)]
+
+
+def check_home(machine: Machine) -> list[Check]:
+    """The home folder: ours, private, writable."""
+    home = machine.settings.home
+    try:
+        facts = home.stat()
+    except FileNotFoundError:
+        return [_missing_home(home)]
+    except OSError as e:
+        return [Check("home", "fail", f"{home}: {e.strerror}", "Set MOSHID_HOME elsewhere.")]
+    mode = stat.S_IMODE(facts.st_mode)
+    seen = f"{home}, mode {mode:04o}"
+    if not stat.S_ISDIR(facts.st_mode):
+        return [Check("home", "fail", f"{home} is no folder", "Move it away.")]
+    if facts.st_uid != os.getuid():
+        return [Check("home", "fail", f"{seen}, of uid {facts.st_uid}", "Set MOSHID_HOME.")]
+    if not os.access(home, os.W_OK | os.X_OK):
+        return [Check("home", "fail", f"{seen}, not writable", f"chmod 700 '{home}'")]
+    if mode & 0o077:
+        return [Check("home", "warn", f"{seen}, open to others", f"chmod 700 '{home}'")]
+    return [Check("home", "ok", seen)]
+
+
+def _missing_home(home: Path) -> Check:
+    above = next(path for path in home.parents if path.exists())
+    if os.access(above, os.W_OK | os.X_OK):
+        return Check("home", "ok", f"{home}, made at the first start")
+    return Check("home", "fail", f"{above} is not writable", "Set MOSHID_HOME elsewhere.")
+
+
+def check_socket(machine: Machine) -> list[Check]:
+    """The control socket's path."""
+    path = machine.settings.socket
+    size = len(os.fsencode(path))
+    return [Check("socket", "ok", f"{path} ({size} of {SOCKET_PATH_LIMIT_BYTES} bytes)")]
+
+
+def check_daemon(machine: Machine) -> list[Check]:
+    """Whether a daemon runs, and whether lock and socket agree about it."""
+    owner = _lock_owner(machine.settings)
+    hello = _hello(machine.settings)
+    if hello is not None:
+        seen = f"running, pid {hello.get('pid')}, version {hello.get('version')}"
+        if hello.get("version") != __version__:
+            todo = f"This is {__version__}: moshi-client stop, then start it again."
+            return [Check("daemon", "warn", seen, todo)]
+        if not hello.get("min_protocol", 0) <= PROTOCOL or hello.get("protocol", 0) < MIN_PROTOCOL:
+            return [Check("daemon", "fail", f"{seen}, another protocol", "Restart it.")]
+        return [Check("daemon", "ok", seen)]
+    if owner is not None:
+        seen = f"process {owner} holds the lock, but does not answer"
+        return [Check("daemon", "fail", seen, "See its log (moshi-client logs), then end it.")]
+    return [Check("daemon", "warn", "not running", "Start it: moshid run, or moshid install.")]
+
+
+def _lock_owner(settings: Settings) -> str | None:
+    """The process that holds the lock, or None; the lock is tried for a moment only."""
+    try:
+        fd = os.open(settings.lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(fd)
+    return None
+
+
+def _hello(settings: Settings) -> dict[str, Any] | None:
+    """What the daemon answers to daemon.hello, or None."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": "daemon.hello", "params": {}}
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(HELLO_TIMEOUT_S)
+            sock.connect(str(settings.socket))
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            with sock.makefile("rb") as lines:
+                result = json.loads(lines.readline()).get("result")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def check_ledger(machine: Machine) -> list[Check]:
+    """The download ledger: readable, ours, not from the future, not damaged."""
+    path = machine.settings.ledger
+    if not path.exists():
+        return [Check("ledger", "ok", f"{path}, made at the first start")]
+    try:
+        version, application, verdict = _read_ledger(path)
+    except sqlite3.Error as e:
+        todo = "Move it away and start again; finished files in the cache are kept."
+        return [Check("ledger", "fail", f"{path}: {e}", todo)]
+    latest = len(MIGRATIONS) + 1
+    if application != APPLICATION_ID:
+        return [Check("ledger", "fail", f"{path} is no moshid ledger", "Move it away.")]
+    if version > latest:
+        todo = "Install the newer moshid again, or move the ledger away."
+        return [Check("ledger", "fail", f"version {version}; this knows {latest}", todo)]
+    if verdict != "ok":
+        todo = "Move it away and start again; finished files in the cache are kept."
+        return [Check("ledger", "fail", f"damaged: {verdict}", todo)]
+    return [Check("ledger", "ok", f"{path}, version {version}")]
+
+
+def _read_ledger(path: Path) -> tuple[int, int, str]:
+    """Version, application id and SQLite's verdict, changing nothing."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    finally:
+        db.close()
+    return version, application, verdict
