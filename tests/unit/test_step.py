@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -27,8 +29,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def user_tokens(frames: int, codebooks: int) -> npt.NDArray[np.int32]:
-    return np.random.default_rng(5).integers(0, 64, (frames, codebooks)).astype(np.int32)
+def user_tokens(frames: int, codebooks: int, card: int = 64) -> npt.NDArray[np.int32]:
+    return np.random.default_rng(5).integers(0, card, (frames, codebooks)).astype(np.int32)
 
 
 def by_lmgen(
@@ -39,8 +41,8 @@ def by_lmgen(
     gen = models.LmGen(
         lm,
         len(heard),
-        make_sampler(sampling.text_temperature, sampling.text_top_k, 300),
-        make_sampler(sampling.audio_temperature, sampling.audio_top_k, 64),
+        make_sampler(sampling.text_temperature, sampling.text_top_k, lm.cfg.text_out_vocab_size),
+        make_sampler(sampling.audio_temperature, sampling.audio_top_k, lm.cfg.audio_vocab_size - 1),
     )
     mx.random.seed(seed)
     results = []
@@ -59,12 +61,23 @@ def by_stepper(stepper: Stepper, seed: int, heard: npt.NDArray[np.int32]) -> lis
 @pytest.mark.parametrize("sampling", [GREEDY, TOP_K, WHOLE], ids=["greedy", "top_k", "whole"])
 @pytest.mark.parametrize("changes", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_draws_lmgens_tokens_seed_for_seed(changes: dict[str, Any], sampling: Sampling) -> None:
-    lm = small_models.random_lm(small_models.config(**changes))
+    lm = small_models.random_lm(small_models.config(**{"dim": 64, "num_heads": 2} | changes))
     stepper = Stepper(lm, sampling)
-    heard = user_tokens(150, stepper.codebooks_user)
+    heard = user_tokens(200, stepper.codebooks_user)
     expected = by_lmgen(lm, sampling, 11, heard)
     assert by_stepper(stepper, 11, heard) == expected
     assert len({r.tokens for r in expected}) > 20, "the model says varied things"
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling()], ids=["greedy", "top_k"])
+def test_draws_lmgens_tokens_on_the_demo_model(sampling: Sampling, demo_checkpoint: Path) -> None:
+    numbers = json.loads((demo_checkpoint / "config.json").read_text())
+    lm = models.Lm(models.LmConfig.from_config_dict(numbers))
+    lm.load_weights(str(demo_checkpoint / numbers["moshi_name"]), strict=True)
+    heard = user_tokens(100, 8, card=2048)
+    expected = by_lmgen(lm, sampling, 2, heard)
+    assert by_stepper(Stepper(lm, sampling), 2, heard) == expected
+    assert any(r.text != 3 for r in expected), "it babbles"
 
 
 def test_a_reset_conversation_is_a_new_one() -> None:
