@@ -8,13 +8,14 @@ import ssl
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import aiohttp
 import certifi
 
 from moshid.downloads.cache import Cache
-from moshid.downloads.disk import DiskPool
+from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.hub import Hub
 from moshid.downloads.ledger import LedgerThread
 from moshid.downloads.volume import Volume, disk_error
@@ -27,7 +28,8 @@ READ_BUFFER_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The shared parts. ``boot_id``: changes when the machine starts anew; ``rng``: for jitter."""
+    """The shared parts. ``tallies``: the folder of the jobs' tallies; ``boot_id``: changes when the
+    machine starts anew; ``rng``: for jitter."""
 
     disk: DiskPool
     ledger: LedgerThread
@@ -35,6 +37,7 @@ class Engine:
     hub: Hub
     session: aiohttp.ClientSession
     volume: Volume
+    tallies: Path
     boot_id: str
     rng: random.Random
     locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -46,6 +49,19 @@ class Engine:
             return await self.disk.run(work, *args, **kwargs)
         except OSError as e:
             raise await asyncio.to_thread(disk_error, e, self.volume) from e
+
+    async def open_partial(self, etag: str, size: int) -> Partial:
+        """Open the partial file of a digest; raises as ``Partial.open``, as our errors. A caller
+        that is cancelled meanwhile leaves no lock behind."""
+        opened: list[Partial] = []
+        path = self.cache.partial(etag)
+        try:
+            await self.on_disk(lambda: opened.append(Partial.open(path, size)))
+        except BaseException:
+            for partial in opened:
+                partial.close()
+            raise
+        return opened[0]
 
 
 def open_session(ca_file: str | None) -> aiohttp.ClientSession:

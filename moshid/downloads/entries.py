@@ -122,7 +122,8 @@ class Entries:
             entry.finished.set()
         else:
             entry.finished.clear()
-        log.info("job", extra={"id": entry.job.id, "repo": entry.job.repo, "state": str(state)})
+        facts = {"id": entry.job.id, "repo": entry.job.repo, "why": error.message if error else ""}
+        log.info("a download is %s", state, extra=facts)
         self.tell(entry)
 
     def tell(self, entry: Entry) -> None:

@@ -62,7 +62,7 @@ def _refuse_foreign(path: Path, latest: int) -> None:
         ours = application == APPLICATION_ID
         if tables and not ours:
             raise LedgerBroken(f"{path} is a database, but no download ledger")
-        if ours and version > latest:
+        if version > latest:
             raise LedgerTooNew(
                 f"the download ledger {path} has version {version}; this moshid knows {latest}"
             )

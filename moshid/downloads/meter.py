@@ -9,6 +9,7 @@ from typing import Final
 
 from moshid.downloads.job import Job, JobError, JobFile
 from moshid.downloads.ledger import Counters
+from moshid.downloads.tally import Tally
 from moshid.errors import MoshidError
 
 WINDOW_S: Final = 10.0
@@ -18,8 +19,10 @@ WINDOW_S: Final = 10.0
 class Meter:
     """Counts into ``job``; ``clock`` gives seconds."""
 
-    def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, job: Job, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
         self.job = job
+        self._tally = tally
+        job.bytes_fetched = max(job.bytes_fetched, tally.count)
         self.troubles = 0
         """Setbacks since the tuner last looked."""
         self._clock = clock
@@ -28,6 +31,7 @@ class Meter:
     def arrived(self, files: Sequence[JobFile], count_bytes: int) -> None:
         """Bytes came over the line and are on disk."""
         self.job.bytes_fetched += count_bytes
+        self._tally.count = self.job.bytes_fetched
         self.job.bytes_rescued += count_bytes * (len(files) - 1)
         self.hold(files, count_bytes)
         self.job.error = None

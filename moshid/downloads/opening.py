@@ -61,6 +61,7 @@ async def open_engine(
             hub=hub,
             session=session,
             volume=parts.volume(cache.root, await _mount_point(ledger, disk, cache.root)),
+            tallies=settings.home / "tallies",
             boot_id=await disk.run(parts.boot_id),
             rng=random.Random(parts.seed),
         )

@@ -77,6 +77,7 @@ async def give_up(engine: Engine, job: Job) -> None:
             continue
         if await engine.on_disk(_delete, engine.cache.partial(file.digest)):
             await engine.ledger.call(Ledger.forget_blob, file.digest)
+    await engine.on_disk((engine.tallies / job.id).unlink, missing_ok=True)
     job.files = []
     job.bytes_fetched = job.bytes_rescued = job.bytes_refetched = 0
     job.chunks_corrupt = job.retries = 0

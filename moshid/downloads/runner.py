@@ -25,6 +25,7 @@ from moshid.downloads.probe import Prober
 from moshid.downloads.profiles import Profile
 from moshid.downloads.source import Patience, Source
 from moshid.downloads.states import FileState, JobState, of_files
+from moshid.downloads.tally import Tally
 from moshid.downloads.transfer import Transfer
 from moshid.errors import DiskFull, VolumeMissing
 from moshid.selection import FileSelector
@@ -56,6 +57,7 @@ class JobRunner:
         profile: Profile,
         select: FileSelector,
         told: Told,
+        tally: Tally,
         margin_bytes: int,
     ) -> None:
         self._engine = engine
@@ -63,7 +65,7 @@ class JobRunner:
         self._profile = profile
         self._told = told
         self._margin_bytes = margin_bytes
-        self._meter = Meter(job)
+        self._meter = Meter(job, tally)
         self._patience = Patience(self._backoff, self._meter)
         self._prober = Prober(engine.hub, select, self._patience)
         self._gate = Gate(profile.connections_start)
@@ -186,7 +188,7 @@ class JobRunner:
         await self._engine.on_disk(self._engine.cache.seed, self._job.repo, etag, size)
         if need > 0 and free < need + self._margin_bytes:
             raise DiskFull(f"{need} bytes are needed on the cache's volume, {free} are free")
-        return await self._engine.on_disk(Partial.open, path, size)
+        return await self._engine.open_partial(etag, size)
 
     async def _publish(self, file: JobFile, partial: Path) -> None:
         cache, job = self._engine.cache, self._job

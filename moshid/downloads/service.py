@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from moshid.downloads import probe, resting
@@ -22,6 +23,7 @@ from moshid.downloads.opening import Parts, open_engine
 from moshid.downloads.profiles import PROFILES, Profile, choose
 from moshid.downloads.runner import JobRunner, Told
 from moshid.downloads.states import FINISHED, JobState
+from moshid.downloads.tally import Tally
 from moshid.downloads.verify import cached_job, forget_bad, verify_files
 from moshid.errors import (
     DownloadNetwork,
@@ -248,7 +250,9 @@ class DownloadService:
         engine = self._running()
         try:
             async with self._turns:
-                await self._runner(engine, entry).run()
+                tally = await engine.on_disk(Tally, engine.tallies / entry.job.id)
+                with closing(tally):
+                    await self._runner(engine, entry, tally).run()
         except (MoshidError, BaseExceptionGroup) as e:
             if not entry.stopping:
                 await self._rest(engine, entry, resting.cause(e, offline=self._place.offline))
@@ -265,7 +269,7 @@ class DownloadService:
         state = JobState.PAUSED if paused else JobState.FAILED
         await self._entries.move(engine, entry, state, JobError.of(error))
 
-    def _runner(self, engine: Engine, entry: Entry) -> JobRunner:
+    def _runner(self, engine: Engine, entry: Entry, tally: Tally) -> JobRunner:
         row = entry.row
         profile = choose(
             self._profiles, row.profile, chunk_bytes=row.chunk_bytes, workers=row.workers
@@ -277,7 +281,7 @@ class DownloadService:
             progress_s=1.0 / max(self._settings.download_progress_hz, 0.1),
         )
         margin_bytes = self._parts.margin_bytes
-        return JobRunner(engine, entry.job, profile, self._select, told, margin_bytes)
+        return JobRunner(engine, entry.job, profile, self._select, told, tally, margin_bytes)
 
     async def _watch_resting(self, engine: Engine) -> None:
         """Let jobs go on that were paused for want of room, a volume or a lock."""

@@ -1,0 +1,164 @@
+"""No room, no volume: the job pauses, keeps what it has, and goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moshid.demo.hub import DemoHub
+from moshid.downloads.job import Job
+from moshid.downloads.opening import Parts
+from moshid.downloads.states import JobState
+from moshid.events import Bus
+from tests.fakes.downloads import PARTS, make_service, running, until
+from tests.fakes.repos import REPO, make_repo
+from tests.integration.test_downloads import assert_in_cache
+
+WEIGHTS = "model.safetensors"
+SIZE = 3_000_001
+MIB = 1 << 20
+
+
+class FakeVolume:
+    """A volume that is told whether it is there, and how much room it has."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.free = 1 << 40
+
+    def present(self) -> bool:
+        return self.there
+
+    def free_bytes(self) -> int:
+        return self.free
+
+    def parts(self) -> Parts:
+        """The seams of a service that lives on this volume."""
+        return replace(PARTS, volume=lambda _folder, _mount: self)
+
+
+@pytest.fixture
+def tiny_volume(tmp_path: Path) -> Iterator[Path]:
+    """A real volume of 8 MiB."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root on Linux can mount a small volume; the fake one is tested too")
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def paused_by(kind: str) -> Callable[[Job], bool]:
+    """Whether a job is paused by an error of this kind."""
+    return lambda j: j.state is JobState.PAUSED and j.error is not None and j.error.kind == kind
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_pauses_and_room_resumes(tmp_path: Path, tiny_volume: Path) -> None:
+    folder, cache, bus = make_repo(tmp_path / "hub", SIZE), tiny_volume / "cache", Bus()
+    filler = tiny_volume / "filler"
+    filler.write_bytes(b"\0" * (6 * MIB))
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, cache, bus=bus)) as service,
+    ):
+        full = asyncio.create_task(until(bus, paused_by("download.disk_full")))
+        job, _ = await service.start(REPO)
+        paused = await full
+        assert paused.error is not None
+        assert paused.error.retryable
+        filler.unlink()
+        job = await service.wait(job.id)
+        assert (job.state, job.bytes_refetched, job.error) == (JobState.DONE, 0, None)
+    assert_in_cache(folder, cache, WEIGHTS, "config.json")
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_fills_in_mid_download_pauses_it(
+    tmp_path: Path, tiny_volume: Path
+) -> None:
+    """Two files, room for one: what is there stays, what is not waits."""
+    folder, cache, bus = make_repo(tmp_path / "hub", SIZE), tiny_volume / "cache", Bus()
+    (folder / "other.bin").write_bytes(b"x" * (6 * MIB))
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, cache, bus=bus)) as service,
+    ):
+        full = asyncio.create_task(until(bus, paused_by("download.disk_full")))
+        job, _ = await service.start(REPO, files=[WEIGHTS, "other.bin"])
+        paused = await full
+        assert paused.bytes_done <= SIZE + 6 * MIB
+        assert (await service.cancel(job.id)).state is JobState.CANCELLED
+        job, created = await service.start(REPO, files=[WEIGHTS])
+        assert not created
+
+
+@pytest.mark.asyncio
+async def test_a_margin_is_left_to_others(tmp_path: Path) -> None:
+    make_repo(tmp_path / "hub", SIZE)
+    bus, volume = Bus(), FakeVolume()
+    parts = replace(volume.parts(), margin_bytes=MIB)
+    volume.free = SIZE + MIB - 1
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, tmp_path / "cache", bus=bus, parts=parts)
+        ) as service,
+    ):
+        full = asyncio.create_task(until(bus, paused_by("download.disk_full")))
+        job, _ = await service.start(REPO, files=[WEIGHTS])
+        await full
+        assert not list((tmp_path / "cache").rglob("*.part"))
+        volume.free += 1
+        assert (await service.wait(job.id)).state is JobState.DONE
+
+
+@pytest.mark.asyncio
+async def test_a_missing_volume_pauses_even_over_a_restart(tmp_path: Path) -> None:
+    folder, cache, bus = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache", Bus()
+    volume, home = FakeVolume(), tmp_path / "home"
+    volume.there = False
+    async with DemoHub(tmp_path / "hub") as hub:
+        service = make_service(home, hub.endpoint, cache, bus=bus, parts=volume.parts())
+        async with running(service):
+            missing = asyncio.create_task(until(bus, paused_by("download.volume_missing")))
+            job, _ = await service.start(REPO)
+            await missing
+        service = make_service(home, hub.endpoint, cache, bus=bus, parts=volume.parts())
+        async with running(service):
+            assert paused_by("download.volume_missing")(service.get(job.id))
+            volume.there = True
+            assert (await service.wait(job.id)).state is JobState.DONE
+    assert_in_cache(folder, cache, WEIGHTS)
+
+
+@pytest.mark.asyncio
+async def test_a_user_who_paused_is_not_overruled(tmp_path: Path) -> None:
+    make_repo(tmp_path / "hub", SIZE)
+    bus, volume = Bus(), FakeVolume()
+    volume.free = 0
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(
+            make_service(
+                tmp_path / "home", hub.endpoint, tmp_path / "c", bus=bus, parts=volume.parts()
+            )
+        ) as service,
+    ):
+        full = asyncio.create_task(until(bus, paused_by("download.disk_full")))
+        job, _ = await service.start(REPO)
+        await full
+        job = await service.pause(job.id)
+        assert job.error is None
+        volume.free = 1 << 40
+        other, _ = await service.start(REPO, revision=job.commit)
+        assert other.id == job.id
+        assert (await service.wait(job.id)).state is JobState.DONE
