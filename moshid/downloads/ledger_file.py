@@ -18,6 +18,9 @@ from moshid.errors import LedgerBroken, LedgerTooNew
 APPLICATION_ID: Final = 0x6D736864
 """"mshd", in SQLite's header: this database is a moshid ledger."""
 
+SQLITE_PAGE_BYTES_MIN: Final = 512
+"""SQLite takes what is shorter for an empty database, and would begin a new one over it."""
+
 MIGRATIONS: Final[Sequence[str]] = ()
 """``MIGRATIONS[i]`` turns version ``i + 1`` into ``i + 2``; schema.sql is always the latest."""
 
@@ -54,6 +57,8 @@ def open_ledger(
 
 def _refuse_foreign(path: Path, latest: int) -> None:
     """Look before touching: a read-only connection changes nothing."""
+    if 0 < path.stat().st_size < SQLITE_PAGE_BYTES_MIN:
+        raise LedgerBroken(f"the download ledger {path} is cut short")
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()

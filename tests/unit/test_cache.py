@@ -1,0 +1,118 @@
+"""The cache on disk: as huggingface_hub lays it out, and nothing outside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from huggingface_hub import hf_hub_download, scan_cache_dir
+
+from moshid.downloads.cache import Cache, check_repo_path
+from moshid.downloads.digests import check_etag, file_matches, sha256_of, whole_hasher
+from moshid.errors import DownloadError, NoDigest
+
+REPO, COMMIT, ETAG = "org/name", "a" * 40, "b" * 64
+
+
+def publish(cache: Cache, path: str, etag: str = ETAG, content: bytes = b"hello") -> None:
+    """Publish a file with this content."""
+    partial = cache.partial(etag)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(content)
+    cache.publish(REPO, COMMIT, path, etag, partial)
+    cache.write_ref(REPO, "main", COMMIT)
+
+
+@pytest.mark.parametrize("path", ["config.json", "deep/er/config.json"])
+def test_a_published_file_is_found_by_huggingface_hub(tmp_path: Path, path: str) -> None:
+    cache = Cache(tmp_path)
+    publish(cache, path)
+    found = Path(hf_hub_download(REPO, path, cache_dir=tmp_path, local_files_only=True))
+    assert found.read_bytes() == b"hello"
+    depth = "../" * (path.count("/") + 2)
+    assert os.readlink(found) == f"{depth}blobs/{ETAG}"
+    assert cache.files(REPO, "main") == cache.files(REPO, COMMIT) == {path: found}
+    assert cache.etag_of(found) == ETAG
+    assert not scan_cache_dir(tmp_path).warnings
+    assert list((tmp_path / ".locks" / "moshid").iterdir()) == []
+
+
+def test_publishing_replaces_a_link_and_never_writes_through_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "hub")
+    store = tmp_path / "store"
+    store.write_bytes(b"theirs")
+    blob = cache.blob(REPO, ETAG)
+    blob.parent.mkdir(parents=True)
+    blob.symlink_to(store)
+    publish(cache, "f")
+    assert store.read_bytes() == b"theirs"
+    assert not blob.is_symlink()
+    assert blob.read_bytes() == b"hello"
+
+
+def test_a_new_revision_moves_the_link_and_the_ref(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    publish(cache, "f")
+    publish(cache, "f", etag="c" * 64, content=b"new")
+    assert cache.files(REPO, "main")["f"].read_bytes() == b"new"
+    cache.write_ref(REPO, "refs/pr/1", COMMIT)
+    assert cache.commit_of(REPO, "refs/pr/1") == COMMIT
+    ref = cache.repo_dir(REPO) / "refs" / "main"
+    assert ref.read_bytes() == COMMIT.encode()
+    cache.write_ref(REPO, "main", "d" * 40)
+    assert cache.commit_of(REPO, "main") == "d" * 40
+    assert cache.files(REPO, "main") == {}
+    cache.write_ref(REPO, COMMIT, COMMIT)
+    assert not (cache.repo_dir(REPO) / "refs" / COMMIT).exists()
+
+
+def test_what_is_not_there_is_not_there(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.files(REPO, "main") == {}
+    assert cache.commit_of(REPO, "main") is None
+    publish(cache, "f")
+    cache.blob(REPO, ETAG).unlink()
+    assert cache.files(REPO, "main") == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", ".", "a/..", "a\0b", "a\\b", "a/"]
+)
+def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DownloadError, match="leads out"):
+        check_repo_path(path)
+    with pytest.raises(DownloadError):
+        publish(Cache(tmp_path / "hub"), path)
+    assert not (tmp_path / "x").exists()
+
+
+def test_seeding_copies_and_leaves_the_blob(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert not cache.seed(REPO, ETAG, 5)
+    publish(cache, "f")
+    assert not cache.seed(REPO, ETAG, 6)
+    assert cache.seed(REPO, ETAG, 5)
+    assert cache.partial(ETAG).read_bytes() == cache.blob(REPO, ETAG).read_bytes()
+    assert not cache.seed(REPO, ETAG, 5)
+
+
+def test_digests_of_both_kinds(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"hello\n")
+    git = "ce013625030ba8dba906f756967f9e9ca394464a"
+    sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    assert file_matches(file, git, 6)
+    assert file_matches(file, sha256, 6)
+    assert not file_matches(file, sha256, 7)
+    assert not file_matches(file, "0" * 64, 6)
+    assert whole_hasher("e" * 40, 0).hexdigest() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    with file.open("rb") as opened:
+        assert sha256_of(opened.fileno(), 0, 6).hex() == sha256
+        assert sha256_of(opened.fileno(), 0, 100).hex() == sha256
+
+
+@pytest.mark.parametrize("etag", [None, "", "W/abc", "0" * 63, "G" * 64, "../../x"])
+def test_an_etag_that_proves_nothing_is_refused(etag: str | None) -> None:
+    with pytest.raises(NoDigest):
+        check_etag(etag, "f")

@@ -1,0 +1,167 @@
+"""Partial files and their durability: locks, room, the order write → sync → ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moshid.downloads.cache import Cache
+from moshid.downloads.disk import DiskPool, Partial
+from moshid.downloads.engine import Engine
+from moshid.downloads.keeper import Keeper, Mark
+from moshid.downloads.ledger import Blob, Counters, Ledger, LedgerThread
+from moshid.downloads.offline import CacheHub
+from moshid.downloads.plan import Chunk
+from moshid.downloads.volume import MountedVolume, disk_error, mount_point_of, nearest
+from moshid.errors import DiskFull, DownloadError, PartialLocked, VolumeMissing
+
+ETAG = "e" * 64
+
+
+@pytest.fixture
+def partial(tmp_path: Path) -> Iterator[Partial]:
+    """An open partial file of 1,000 bytes."""
+    with closing(Partial.open(tmp_path / "p" / "x.part", 1000)) as opened:
+        yield opened
+
+
+def test_a_partial_has_its_room_from_the_start(partial: Partial) -> None:
+    assert partial.created
+    assert partial.path.stat().st_size == 1000
+    assert partial.path.stat().st_blocks > 0
+
+
+def test_a_partial_is_locked(partial: Partial) -> None:
+    with pytest.raises(PartialLocked):
+        Partial.open(partial.path, 1000)
+
+
+def test_a_partial_is_found_again_with_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    with closing(Partial.open(path, 10)) as first:
+        first.write(3, [b"ab", b"", b"c"])
+        identity = first.identity()
+    with closing(Partial.open(path, 10)) as again:
+        assert not again.created
+        assert again.identity() == identity
+    assert path.read_bytes() == b"\0\0\0abc\0\0\0\0"
+    with closing(Partial.open(path, 12)) as other:
+        assert other.created, "a file of another size holds nothing that a ledger knows"
+    Partial.open(path, 12).delete()
+    assert not path.exists()
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=5), max_size=700))
+def test_buffers_are_written_one_after_the_other(
+    tmp_path_factory: pytest.TempPathFactory, buffers: list[bytes]
+) -> None:
+    path = tmp_path_factory.mktemp("w") / "x.part"
+    whole = b"".join(buffers)
+    with closing(Partial.open(path, len(whole) + 5)) as partial:
+        assert partial.write(5, buffers) == len(whole)
+    assert path.read_bytes() == b"\0" * 5 + whole
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_caller_waits_for_its_thread() -> None:
+    pool = DiskPool(1)
+    begun, go, ended = asyncio.Event(), threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait()
+        ended.set()
+
+    task = asyncio.create_task(pool.run(work))
+    await begun.wait()
+    task.cancel()
+    task.cancel()
+    loop.call_later(0.01, go.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+    pool.close()
+
+
+class Recording(Partial):
+    """A partial file that notes when it is synced, and may fail to."""
+
+    steps: list[str]
+    fail = False
+
+    def sync(self) -> None:
+        self.steps.append("sync")
+        if self.fail:
+            raise OSError(28, "No space left on device")
+        super().sync()
+
+
+@pytest.mark.asyncio
+async def test_the_ledger_never_says_more_than_the_disk(tmp_path: Path) -> None:
+    """Sync comes before commit; a failed sync leaves the ledger as it was, a later one goes on."""
+    ledger, disk, cache = LedgerThread(), DiskPool(1), Cache(tmp_path)
+    await ledger.open(tmp_path / "ledger.db")
+    await ledger.call(Ledger.set_blob, Blob(ETAG, 1000, 500, "boot", 1, 2))
+    opened = Partial.open(tmp_path / "x.part", 1000)
+    partial = Recording(opened.path, opened.fd, 1000, created=True)
+    partial.steps = []
+    volume = MountedVolume(tmp_path, mount_point_of(tmp_path))
+    async with aiohttp.ClientSession() as session:
+        engine = Engine(
+            disk=disk,
+            ledger=ledger,
+            cache=cache,
+            hub=CacheHub(cache),
+            session=session,
+            volume=volume,
+            tallies=tmp_path,
+            boot_id="boot",
+            rng=random.Random(1),
+        )
+        chunk, done = Chunk(0, 0, 500), list[Chunk]()
+        counters = Counters("j", 0, 0, 0, 0)
+        keeper = Keeper(engine, ETAG, partial, 100, lambda: counters, done.append)
+        keeper.note(Mark(chunk, 200, b"1" * 32))
+        assert chunk.durable_bytes == 0
+        partial.fail = True
+        with pytest.raises(DiskFull):
+            await keeper.flush()
+        assert (await ledger.call(Ledger.chunks, ETAG))[0].durable_bytes == 0
+        assert (chunk.durable_bytes, partial.steps) == (0, ["sync"])
+        partial.fail = False
+        await keeper.flush()
+        assert (await ledger.call(Ledger.chunks, ETAG))[0].durable_bytes == 200
+        assert (chunk.durable_bytes, chunk.done, done) == (200, False, [])
+        keeper.note(Mark(chunk, 500, b"2" * 32))
+        rounds = asyncio.create_task(keeper.run())
+        await keeper.done(chunk)
+        assert chunk.digest == b"2" * 32
+        assert done == [chunk]
+        rounds.cancel()
+    opened.close()
+    disk.close()
+    await asyncio.to_thread(ledger.close)
+
+
+def test_disk_errors_have_kinds(tmp_path: Path) -> None:
+    there = MountedVolume(tmp_path, mount_point_of(tmp_path))
+    gone = MountedVolume(tmp_path / "none", tmp_path)
+    assert there.present()
+    assert there.free_bytes() > 0
+    assert not gone.present()
+    assert type(disk_error(OSError(28, "full"), there)) is DiskFull
+    assert type(disk_error(OSError(2, "gone"), gone)) is VolumeMissing
+    assert type(disk_error(OSError(13, "denied"), there)) is DownloadError
+    assert nearest(tmp_path / "a" / "b") == tmp_path
+    assert mount_point_of(Path("/")) == Path("/")

@@ -1,0 +1,234 @@
+"""The pure rules of the engine: states, answers, back-off, profiles, tuning, the meter."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, wait_s
+from moshid.downloads.backoff import Backoff
+from moshid.downloads.job import Job, JobError, JobFile
+from moshid.downloads.meter import Meter
+from moshid.downloads.pace import Tuner
+from moshid.downloads.plan import ByteRange
+from moshid.downloads.profiles import MIB, PROFILES, choose
+from moshid.downloads.states import ACTIVE, FINISHED, TRANSITIONS, FileState, JobState, of_files
+from moshid.downloads.tally import Tally
+from moshid.errors import DiskFull, DownloadNetwork, InvalidParams
+
+WANT, TOTAL = ByteRange(100, 200), 1000
+RIGHT = {"Content-Range": "bytes 100-199/1000", "Content-Length": "100"}
+
+
+@pytest.mark.parametrize("status", [200, 206])
+def test_the_exact_range_is_taken(status: int) -> None:
+    assert judge(status, RIGHT, WANT, TOTAL).verdict is Verdict.TAKE
+    assert judge(status, RIGHT | {"Content-Encoding": "identity"}, WANT, TOTAL).verdict is (
+        Verdict.TAKE
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Length": "100"},
+        {"Content-Length": "1000"},
+        {"Content-Range": "bytes 100-199/1000"},
+        RIGHT | {"Content-Range": "bytes 101-200/1000"},
+        RIGHT | {"Content-Range": "bytes 100-199/1001"},
+        RIGHT | {"Content-Range": "bytes 100-199/*"},
+        RIGHT | {"Content-Length": "99"},
+        RIGHT | {"Content-Encoding": "gzip"},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 206])
+def test_one_wrong_header_rejects_the_answer(status: int, headers: dict[str, str]) -> None:
+    assert judge(status, headers, WANT, TOTAL).verdict is Verdict.WRONG
+
+
+def test_a_whole_file_may_come_as_200() -> None:
+    whole = ByteRange(0, TOTAL)
+    assert judge(200, {"Content-Length": "1000"}, whole, TOTAL).verdict is Verdict.TAKE
+    assert judge(200, {"Content-Length": "999"}, whole, TOTAL).verdict is Verdict.WRONG
+    assert judge(206, {"Content-Length": "1000"}, whole, TOTAL).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        *[(status, Verdict.RENEW) for status in (302, 400, 401, 403, 404, 410, 416)],
+        *[(status, Verdict.WAIT) for status in (429, 503)],
+        *[(status, Verdict.WRONG) for status in (204, 500, 502)],
+    ],
+)
+def test_other_statuses_never_give_bytes(status: int, verdict: Verdict) -> None:
+    assert judge(status, RIGHT, WANT, TOTAL).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "999999999"}, WAIT_MAX_S),
+        ({"RateLimit": '"resolvers";r=0;t=55'}, 55.0),
+        ({"RateLimit": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_a_server_wants_to_be_left_alone(
+    headers: dict[str, str], expected: float | None
+) -> None:
+    assert wait_s(headers, now_s=60.0) == expected
+
+
+@given(st.integers(1, 100))
+def test_backoff_doubles_to_its_limit_and_is_never_short_of_half(failures: int) -> None:
+    backoff = Backoff(0.5, 30.0, random.Random(failures))
+    for i in range(failures):
+        whole_s = min(30.0, 0.5 * 2**i)
+        assert whole_s / 2 <= backoff.next_s() <= whole_s
+    backoff.reset()
+    assert backoff.next_s() <= 0.5
+
+
+def test_states_are_closed_and_can_be_left() -> None:
+    assert set(TRANSITIONS) == set(JobState)
+    for state in ACTIVE:
+        assert {JobState.PAUSED, JobState.FAILED, JobState.CANCELLED} <= TRANSITIONS[state]
+    assert TRANSITIONS[JobState.DONE] == {JobState.QUEUED}
+    reached = {JobState.QUEUED}
+    while more := {n for s in reached for n in TRANSITIONS[s]} - reached:
+        reached |= more
+    assert reached == set(JobState)
+    assert not ACTIVE & FINISHED
+
+
+@given(st.lists(st.sampled_from(FileState), min_size=1))
+def test_a_running_job_shows_its_least_far_file(files: list[FileState]) -> None:
+    shown = of_files(files)
+    assert shown in ACTIVE
+    if shown is JobState.PUBLISHING:
+        assert not set(files) & {FileState.QUEUED, FileState.DOWNLOADING, FileState.VERIFYING}
+
+
+def test_profiles_bound_what_a_kill_costs() -> None:
+    assert set(PROFILES) == {"auto", "verified", "robust", "parallel"}
+    for profile in PROFILES.values():
+        assert 2 * profile.segment_bytes <= 8 * MIB
+        assert 2 * profile.segment_bytes * profile.connections_max <= 64 * MIB
+    assert PROFILES["auto"].connections_max == 8
+    assert PROFILES["auto"].connections_start <= 4
+
+
+def test_the_users_numbers_override_a_profile() -> None:
+    mine = choose(PROFILES, "verified", chunk_bytes=MIB, workers=2)
+    assert (mine.chunk_bytes, mine.connections_start, mine.connections_max) == (MIB, 2, 2)
+    for name, chunk_bytes, workers in [("x", None, None), ("auto", 1, None), ("auto", None, 0)]:
+        with pytest.raises(InvalidParams):
+            choose(PROFILES, name, chunk_bytes=chunk_bytes, workers=workers)
+
+
+def test_the_tuner_grows_while_it_pays() -> None:
+    tuner = Tuner(3, 8)
+    line_bps = [100.0 * n for n in (3, 4, 5, 6)] + [600.0] * 30
+    found = [tuner.next(goodput, 0) for goodput in line_bps]
+    assert found[:4] == [4, 5, 6, 7]
+    assert found[4] == 6
+    assert set(found[4:]) <= {6, 7}
+
+
+def test_the_tuner_halves_on_trouble_and_never_leaves_its_bounds() -> None:
+    tuner = Tuner(4, 8)
+    assert [tuner.next(100.0, 1) for _ in range(4)] == [2, 1, 1, 1]
+    goodput = (100.0 * 1.5**i for i in range(100))
+    counts = [tuner.next(g, 0) for g in goodput]
+    assert max(counts) == 8
+    assert min(counts) >= 1
+    assert all(b - a <= 1 for a, b in pairwise(counts))
+
+
+def make_meter(tmp_path: Path, clock: list[float]) -> Meter:
+    """A meter of a job with one file of 1,000 bytes, on a clock that the test turns."""
+    file = JobFile("f", 1000, "0" * 64)
+    job = Job("id", "org/name", "main", files=[file], bytes_total=1000)
+    return Meter(job, Tally(tmp_path / "tally"), clock=lambda: clock[0])
+
+
+def test_the_rate_is_over_a_window_and_the_eta_follows(tmp_path: Path) -> None:
+    clock = [0.0]
+    meter = make_meter(tmp_path, clock)
+    job = meter.job
+    for second in range(5):
+        clock[0] = float(second)
+        meter.tick()
+        meter.arrived(job.files, 100)
+    clock[0] = 5.0
+    meter.tick()
+    assert (job.rate_bps, job.eta_s, job.bytes_done) == (100.0, 5.0, 500)
+    clock[0] = 100.0
+    meter.tick()
+    clock[0] = 111.0
+    meter.tick()
+    assert (job.rate_bps, job.eta_s) == (0.0, None)
+
+
+def test_what_is_lost_counts_as_fetched_twice(tmp_path: Path) -> None:
+    meter = make_meter(tmp_path, [0.0])
+    job = meter.job
+    meter.arrived(job.files, 700)
+    meter.hold(job.files, -300)
+    meter.count_refetched()
+    assert job.bytes_refetched == 300
+    meter.arrived(job.files, 300)
+    meter.count_refetched()
+    assert (job.bytes_refetched, job.bytes_fetched, job.bytes_done) == (300, 1000, 700)
+    after_kill = Meter(Job("id", "org/name", "main"), Tally(tmp_path / "tally"))
+    assert after_kill.job.bytes_fetched == 1000
+
+
+def test_what_nobody_fetched_was_rescued(tmp_path: Path) -> None:
+    meter = make_meter(tmp_path, [0.0])
+    meter.hold(meter.job.files, 400)
+    meter.settle()
+    meter.arrived(meter.job.files, 600)
+    meter.settle()
+    meter.count_refetched()
+    job = meter.job
+    assert (job.bytes_rescued, job.bytes_fetched, job.bytes_refetched) == (400, 600, 0)
+
+
+def test_trouble_shows_until_bytes_flow(tmp_path: Path) -> None:
+    meter = make_meter(tmp_path, [0.0])
+    meter.setback(DownloadNetwork("the line broke"))
+    meter.setback(DownloadNetwork("the URL expired"), trouble=False)
+    assert (meter.job.retries, meter.troubles) == (2, 1)
+    assert meter.job.error is not None
+    assert meter.job.error.kind == "download.network"
+    meter.arrived(meter.job.files, 1)
+    assert meter.job.error is None
+
+
+def test_a_job_is_its_contract() -> None:
+    job = Job("1", "org/name", "main", files=[JobFile("f", 1, "0" * 40)])
+    job.error = JobError.of(DiskFull("no room"))
+    fields = (
+        "id repo revision commit profile state files bytes_total bytes_done bytes_fetched"
+        " bytes_rescued bytes_refetched chunks_corrupt retries connections rate_bps eta_s error"
+    )
+    picture = job.to_json()
+    assert list(picture) == fields.split()
+    file_fields = "path size digest state bytes_done chunks_total chunks_done"
+    assert list(picture["files"][0]) == file_fields.split()
+    assert set(picture["error"]) == {"message", "kind", "hint", "retryable"}
+    copy = job.copy()
+    copy.files[0].bytes_done = 1
+    assert job.files[0].bytes_done == 0
