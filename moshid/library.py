@@ -120,7 +120,7 @@ class Library:
         finally:
             self._model.note_disk(State.UNLOADED)
 
-    async def load(self, model: str, quality: str) -> dict[str, Any]:
+    async def load(self, model: str, quality: str, *, wait: bool = True) -> dict[str, Any]:
         """Make a model that is on disk resident, and have the spare audio worker build its codec.
 
         Raises:
@@ -128,7 +128,7 @@ class Library:
         """
         paths = await self.find(model, quality)
         self._audio.set_codec(paths.codec_spec())
-        return await self._model.load(paths, model=model, quality=paths.quality)
+        return await self._model.load(paths, model=model, quality=paths.quality, wait=wait)
 
     async def repository(self, name: str) -> str:
         """The repository that a job id, a model's name or a repository stands for in downloads."""

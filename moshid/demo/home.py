@@ -106,6 +106,11 @@ class World:
         """SIGTERM; returns the exit code."""
         return end(self._daemon)
 
+    def wait_daemon(self) -> int:
+        """Wait until it has ended by itself; returns the exit code."""
+        assert self._daemon is not None
+        return self._daemon.wait(START_LIMIT_S)
+
     def daemon_log(self) -> str:
         """The last lines that the daemon wrote."""
         text = (self.folder / "daemon.stderr").read_text(errors="replace")
@@ -141,23 +146,6 @@ class World:
                 f"moshi-client {arguments[0]} exited with {code}; the daemon's last words:\n"
                 f"{self.daemon_log()}"
             )
-
-    def client_json(self, *arguments: str) -> dict[str, Any]:
-        """Run ``moshi-client ... --json`` and return its object.
-
-        Raises:
-            DemoFailed: it did not exit with 0.
-        """
-        print(f"$ moshi-client {' '.join(arguments)}", flush=True)
-        command = [sys.executable, "-m", "moshi_client", *arguments, "--json"]
-        done = subprocess.run(command, env=self.env, stdout=subprocess.PIPE, check=False)
-        if done.returncode != 0:
-            raise DemoFailed(
-                f"moshi-client {arguments[0]} exited with {done.returncode}; the daemon's last "
-                f"words:\n{self.daemon_log()}"
-            )
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
 
 
 def end(process: subprocess.Popen[bytes] | None) -> int:

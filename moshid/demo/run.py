@@ -33,6 +33,7 @@ LINE_BPS: Final = 12_000_000
 CUTS_AT: Final = (0.2, 0.75)
 KILL_AT: Final = 0.5
 LINE_LIMIT_S: Final = 300.0
+TALK_TOPICS: Final = ["talk", "talk.level", "talk.text"]
 
 
 def cache_folder() -> Path:
@@ -161,9 +162,9 @@ class Demo:
         said, heard = checkpoint.speech_wav(), self._out / "files-output.wav"
         shutil.copyfile(said, self._out / "files-input.wav")
         talk = ["talk", "--model", MODEL, "--in", str(said), "--out", str(heard)]
-        with Watch(world, ["talk.level"]) as watch:
-            self.facts["talk_files"] = world.client_json(*talk, "--seed", str(SEED))
-            self.facts["talk_files"]["levels"] = watch.data("talk.level")
+        with Watch(world, TALK_TOPICS) as watch:
+            world.run_client(*talk, "--seed", str(SEED))
+            self.facts["talk_files"] = _talk_facts(watch)
         self._measure("talk_files", said, heard)
 
     def _measure(self, name: str, said: Path, heard: Path) -> None:
@@ -183,13 +184,14 @@ class Demo:
             self._say("left out the talk through PortAudio, as asked")
             return
         if server is None:  # macOS: whoever sits there speaks
-            talk = ["talk", "--model", MODEL, "--seconds", str(self._seconds)]
-            self.facts["talk_sound"] = world.client_json(*talk)
+            with Watch(world, TALK_TOPICS) as watch:
+                world.run_client("talk", "--model", MODEL, "--seconds", str(self._seconds))
+                self.facts["talk_sound"] = _talk_facts(watch)
             return
         speech = _read(checkpoint.speech_wav())
         seconds = len(speech) / RATE + 3.0
         talk = ["talk", "--model", MODEL, "--seconds", f"{seconds:.1f}", "--seed", str(SEED)]
-        with sound.JackProbe(server) as probe, Watch(world, ["talk", "talk.level"]) as watch:
+        with sound.JackProbe(server) as probe, Watch(world, TALK_TOPICS) as watch:
             client = world.client(*talk)
             probe.attach()
             watch.wait_for(_listening, "the talk to listen", 60.0)
@@ -197,11 +199,22 @@ class Demo:
             recorded = probe.wait(seconds + 30.0)
             if (code := client.wait(60.0)) != 0:
                 raise DemoFailed(f"moshi-client talk exited with {code}: {world.daemon_log()}")
-            self.facts["talk_sound"] = watch.data("talk")[-1]["status"]
-            self.facts["talk_sound"]["levels"] = watch.data("talk.level")
+            self.facts["talk_sound"] = _talk_facts(watch)
         _write(self._out / "sound-input.wav", np.pad(speech, (0, RATE)))
         _write(self._out / "sound-output.wav", recorded)
         self._measure("talk_sound", self._out / "sound-input.wav", self._out / "sound-output.wav")
+
+
+def _talk_facts(watch: Watch) -> dict[str, Any]:
+    """The final status of the talk just over, its levels frame by frame, its words."""
+    watch.wait_for(_over, "the talk to end", 60.0)
+    status: dict[str, Any] = watch.data("talk")[-1]["status"]
+    words = "".join(word["text"] for word in watch.data("talk.text"))
+    return status | {"levels": watch.data("talk.level"), "transcript": words.strip()}
+
+
+def _over(topic: str, data: dict[str, Any]) -> bool:
+    return topic == "talk" and data.get("state") in ("stopped", "failed")
 
 
 def _listening(topic: str, data: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ class LoadParams(Params):
 
     model: Name | None = None
     quality: Quality = "auto"
+    wait: bool = True
 
 
 class BenchParams(Params):
@@ -36,12 +37,13 @@ async def list_models(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]
 
 
 async def load(app: App, _caller: Caller, p: LoadParams) -> dict[str, Any]:
-    """Make a model that is on disk resident, and wait until it is ready.
+    """Make a model that is on disk resident, and wait (unless ``wait`` is false) until it is ready.
 
     Result: model.status. Progress comes as events. Errors: ``model.not_found``,
     ``model.bad_checkpoint``, ``model.out_of_memory``, ``talk.busy``, ...
     """
-    return await app.library.load(p.model or app.settings.default_model, p.quality)
+    model = p.model or app.settings.default_model
+    return await app.library.load(model, p.quality, wait=p.wait)
 
 
 async def unload(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:

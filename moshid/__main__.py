@@ -1,0 +1,108 @@
+"""The ``moshid`` command: argv → Settings → run. Owns flags and exit codes of the daemon's side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from moshid import __version__, settings
+from moshid.errors import MoshidError
+from moshid.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command; returns the exit code (0 ok, 1 failed, 2 usage, 130 interrupted)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except MoshidError as e:
+        print(f"moshid: {e.message}\nhint: {e.hint}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="moshid",
+        description="The always-on service for the speech model Moshi. Control it by moshi-client.",
+    )
+    parser.add_argument("--version", action="version", version=f"moshid {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="run the daemon in the foreground, until SIGTERM or Ctrl-C"
+    )
+    _add_settings(run)
+    run.set_defaults(run=_run)
+
+    demo = commands.add_parser("demo", help="download, load and talk with the small demo model")
+    demo.add_argument("--out", default="demo-out", help="folder for WAV files, picture and report")
+    demo.add_argument("--seconds", type=float, default=8.0, help="length of each talk")
+    demo.add_argument(
+        "--no-sound", action="store_true", help="leave out the talk through PortAudio"
+    )
+    demo.set_defaults(run=_demo)
+
+    from moshid import doctor, install
+
+    for name, part, text in (
+        ("install", install.run_install, "start moshid at every login (launchd or systemd)"),
+        ("uninstall", install.run_uninstall, "remove it from launchd or systemd; data stays"),
+        ("doctor", doctor.run_doctor, "check this machine: what works, what does not, what to do"),
+    ):
+        command = commands.add_parser(name, help=text)
+        _add_settings(command)
+        if name == "doctor":
+            doctor.add_arguments(command)
+        else:
+            install.add_arguments(command)
+        command.set_defaults(run=part)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", help="where the daemon keeps its state (MOSHID_HOME)")
+    parser.add_argument("--socket", help="path of the control socket (MOSHID_SOCKET)")
+    parser.add_argument("--log-level", help="debug, info, warning or error")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting, as in config.toml; may be repeated",
+    )
+
+
+def load_settings(args: argparse.Namespace) -> Settings:
+    """The settings that these arguments, the environment and config.toml amount to."""
+    flags: dict[str, Any] = {
+        "home": args.home,
+        "socket": args.socket,
+        "log_level": args.log_level,
+    }
+    for pair in args.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise settings.BadSettings(f"--set {pair}: write --set NAME=VALUE")
+        flags[name] = value
+    return settings.load(flags)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from moshid import daemon
+
+    return daemon.run(load_settings(args))
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from moshid.demo import run
+
+    return run.main(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

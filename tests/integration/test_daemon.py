@@ -1,0 +1,182 @@
+"""The real daemon as its own process: single instance, signals, death, bad starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from moshi_client.errors import RemoteError
+from moshid.demo.home import World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World() as world:
+        yield world
+
+
+def run_daemon(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``moshid run`` that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "moshid", "run", *arguments],
+        env=world.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def workers(world: World) -> list[psutil.Process]:
+    """The daemon's children."""
+    return psutil.Process(world.daemon_pid).children()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of them end (they may be on their way)."""
+    return not psutil.wait_procs(processes, timeout=60)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_in_order(world: World, number: signal.Signals) -> None:
+    world.start_daemon()
+    children = workers(world)
+    assert children, "the spare audio worker"
+    os.kill(world.daemon_pid, number)
+    assert world.wait_daemon() == 0, world.daemon_log()
+    assert gone(children)
+    assert not world.socket.exists()
+    assert "stopped" in world.daemon_log()
+
+
+def test_stop_by_rpc(world: World) -> None:
+    world.start_daemon()
+    assert world.call("daemon.stop") == {"stopping": True}
+    assert world.wait_daemon() == 0
+
+
+def test_a_second_daemon_is_refused_and_the_first_unharmed(world: World) -> None:
+    world.start_daemon()
+    pid = world.daemon_pid
+    second = run_daemon(world)
+    assert second.returncode == 1
+    assert f"process {pid}" in second.stderr
+    assert "hint:" in second.stderr
+    assert world.call("daemon.hello")["pid"] == pid
+
+
+def test_after_sigkill_workers_die_and_the_next_one_starts(world: World) -> None:
+    world.start_daemon()
+    children = workers(world)
+    world.kill_daemon()
+    assert gone(children), "they see the end of their control socket"
+    assert world.socket.exists(), "a stale socket is left"
+    world.start_daemon()
+    assert world.call("daemon.status")["model"]["state"] == "unloaded"
+
+
+def test_the_home_is_private(world: World) -> None:
+    world.start_daemon()
+    assert world.home.stat().st_mode & 0o777 == 0o700
+    assert world.socket.stat().st_mode & 0o777 == 0o600
+    assert world.home.joinpath("ledger.db").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused_even_where_he_can_reach_the_socket(world: World) -> None:
+    world.start_daemon()
+    for path in (world.folder, world.home):
+        path.chmod(0o755)
+    world.socket.chmod(0o666)
+    code = (
+        "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        "s.connect(sys.argv[1]); s.settimeout(30);"
+        'd = b\'{"jsonrpc":"2.0","id":1,"method":"daemon.hello"}\\n\'\n'
+        "try:\n s.sendall(d); sys.exit(len(s.recv(100)))\n"
+        "except (BrokenPipeError, ConnectionResetError): sys.exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(world.socket)], check=False)
+    assert done.returncode == 0, "closed without a word"
+    assert world.call("daemon.hello")["pid"] == world.daemon_pid
+
+
+def test_a_newer_ledger_is_left_alone(world: World) -> None:
+    world.home.mkdir(parents=True)
+    ledger = world.home / "ledger.db"
+    with sqlite3.connect(ledger) as db:
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = ledger.read_bytes()
+    done = run_daemon(world)
+    assert done.returncode == 1
+    assert "newer" in done.stderr
+    assert "hint:" in done.stderr
+    assert ledger.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--set", "log_keep=many"], 1, "log_keep"),
+        (["--set", "nonsense"], 1, "NAME=VALUE"),
+        (["--log-level", "loud"], 1, "none of debug"),
+        (["--socket", "/tmp/" + "x" * 120], 1, "limit"),
+        (["--no-such-flag"], 2, "unrecognized"),
+    ],
+)
+def test_bad_settings_are_told(world: World, arguments: list[str], code: int, says: str) -> None:
+    done = run_daemon(world, *arguments)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_of_something_else_in_the_sockets_place(world: World, tmp_path: Path) -> None:
+    place = tmp_path / "busy"
+    place.write_text("a file of the user's")
+    done = run_daemon(world, "--socket", str(place))
+    assert done.returncode == 1
+    assert str(place) in done.stderr
+    assert place.read_text() == "a file of the user's"
+
+
+def test_a_crowd_of_clients(world: World) -> None:
+    """Many connections that say nothing do not keep it from answering or from stopping."""
+    world.start_daemon()
+    crowd = []
+    for _ in range(100):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(world.socket))
+        crowd.append(sock)
+    assert world.call("daemon.status")["pid"] == world.daemon_pid
+    assert world.stop_daemon() == 0
+    assert {sock.recv(10) for sock in crowd} == {b""}
+    for sock in crowd:
+        sock.close()
+
+
+def test_unknown_names_and_states_are_errors_by_kind(world: World) -> None:
+    world.start_daemon()
+    expected = {
+        ("model.load", "model", "moshiki"): "model.not_found",
+        ("model.load", "model", "moshiko"): "model.not_found",
+        ("download.get", "id", "nobody/nothing"): "download.no_such_job",
+        ("talk.start", "model", "moshiko"): "model.not_found",
+        ("talk.start", "in_file", "relative.wav"): "rpc.invalid_params",
+        ("talk.start", "record", "/tmp/x"): "rpc.invalid_params",
+        ("model.bench", "steps", 3): "model.not_loaded",
+    }
+    for (method, name, value), kind in expected.items():
+        with pytest.raises(RemoteError) as caught:
+            world.call(method, {name: value})
+        assert caught.value.kind == kind, method
+    with pytest.raises(RemoteError) as caught:
+        world.call("talk.stop")
+    assert caught.value.kind == "talk.none"
