@@ -216,6 +216,9 @@ class Session:
             "input_dbfs": round(self._input_dbfs, 1),
             "output_dbfs": round(self._output_dbfs, 1),
             "silent_input": self.source.silent,
+            "encode_ms": self._encode.last,
+            "step_ms": self._pump.step.last,
+            "decode_ms": self._decode.last,
         }
         self._notify("level", level)
 

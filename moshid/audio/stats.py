@@ -24,6 +24,11 @@ class Window:
         """Remember one value."""
         self._values.append(value_ms)
 
+    @property
+    def last(self) -> float | None:
+        """The newest value in milliseconds, rounded; None while there is none."""
+        return round(self._values[-1], 2) if self._values else None
+
     def percentiles(self) -> dict[str, float | None]:
         """``{"p50", "p95"}`` in milliseconds; None while there are no values."""
         if not self._values:

@@ -87,8 +87,9 @@ def draw(talk: dict[str, Any], said: Path, heard: Path, out: Path) -> None:
     figure, axes = pyplot.subplots(3, 1, figsize=(11, 9), layout="constrained")
     for axis, path, title in ((axes[0], said, "said"), (axes[1], heard, "heard")):
         pcm, rate = soundfile.read(path, dtype="float32")
+        dither = np.random.default_rng(0).normal(0.0, 1e-7, len(pcm))  # digital silence has no log
         axis.specgram(
-            pcm + 1e-6, NFFT=512, noverlap=384, Fs=rate, vmin=-140, vmax=-40, cmap="magma"
+            pcm + dither, NFFT=512, noverlap=384, Fs=rate, vmin=-140, vmax=-40, cmap="magma"
         )
         axis.set(title=f"{title} ({path.name})", ylabel="Hz", ylim=(0, 8000), xlabel="s")
         axis.set_xlim(0, len(pcm) / rate)

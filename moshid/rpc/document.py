@@ -52,7 +52,7 @@ of the same thing are dropped first, and `events.lagged {{subscription, dropped,
 | `model` | `{{event, status, ...}}`; `event` is `state`, `progress`, `worker_died` or `restarting` | `{{status}}` |
 | `talk` | `{{session, state, status}}` | `{{status}}` |
 | `talk.text` | `{{session, frame, t_s, text}}`: Moshi's own words | |
-| `talk.level` | `{{session, frame, input_dbfs, output_dbfs, ...}}` at 12.5 Hz | |
+| `talk.level` | `{{session, frame, input_dbfs, output_dbfs, silent_input, encode_ms, step_ms, decode_ms}}` at 12.5 Hz; times are the last frame's, `step_ms` there and back | |
 | `daemon` | `{{event}}`: `stopping` | `{{version, pid, uptime_s}}` |
 | `log` | reserved | |
 """
