@@ -122,9 +122,15 @@ class Partial:
 
 
 def sync(fd: int) -> None:
-    """fdatasync; on macOS F_FULLFSYNC, since fsync there stops at the drive's cache."""
+    """fdatasync; on macOS F_FULLFSYNC, since fsync there stops at the drive's cache (network
+    volumes have no more than fsync)."""
     if sys.platform == "darwin":
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as e:
+            if e.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+            os.fsync(fd)
     else:
         os.fdatasync(fd)
 

@@ -106,8 +106,8 @@ class DownloadService:
         choose(self._profiles, profile, chunk_bytes=chunk_bytes, workers=workers)
         engine = self._running()
         want = Want("" if files else quality, tuple(sorted(files or ())))
+        commit = await self._resolve(engine, repo, revision)
         async with self._starting:
-            commit = await self._resolve(engine, repo, revision)
             entry = self._entries.find(self._place.endpoint, repo, revision, commit)
             created = entry is None
             if entry is None:

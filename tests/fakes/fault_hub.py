@@ -42,12 +42,22 @@ class Fault(StrEnum):
 
 
 class FaultHub(DemoHub):
-    """``faults``: what the CDN does to its first GETs. All files are wanted by Range."""
+    """``faults``: what the CDN does to its first GETs; ``hub_faults``: what the Hub does to its
+    first questions. All files are wanted by Range."""
 
-    def __init__(self, root: Path, faults: Iterable[Fault], *, url_ttl_s: float = 3600.0) -> None:
-        super().__init__(root, url_ttl_s=url_ttl_s)
+    def __init__(
+        self, root: Path, faults: Iterable[Fault] = (), *, hub_faults: Iterable[Fault] = ()
+    ) -> None:
+        super().__init__(root)
         self.faults = deque(faults)
+        self.hub_faults = deque(hub_faults)
         self.done: list[Fault] = []
+
+    async def _resolve(self, request: web.Request) -> web.StreamResponse:
+        fault = self.hub_faults.popleft() if self.hub_faults else Fault.NONE
+        self.done.append(fault)
+        answer = _refusal(fault, 0, 0, 1)
+        return await super()._resolve(request) if answer is None else answer
 
     async def _object(self, request: web.Request) -> web.StreamResponse:
         fault = self.faults.popleft() if self.faults else Fault.NONE
