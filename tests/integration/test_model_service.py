@@ -314,6 +314,20 @@ async def test_unloading_gives_up_a_load_on_its_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_load_joined_while_it_is_unloaded_waits_and_is_told(tmp_path: Path) -> None:
+    paths = small_paths(tmp_path / "small")
+    async with running(tmp_path) as (service, _bus):
+        await service.load(paths, model="small", quality="bf16")
+        joined, _gone = await asyncio.gather(
+            service.load(paths, model="small", quality="bf16"),
+            service.unload(),
+            return_exceptions=True,
+        )
+        assert isinstance(joined, ModelNotLoaded)
+        assert service.status()["state"] == "unloaded"
+
+
+@pytest.mark.asyncio
 async def test_a_bad_checkpoint_fails_by_kind_and_the_next_load_works(tmp_path: Path) -> None:
     good, bad = small_paths(tmp_path / "good"), small_paths(tmp_path / "bad")
     bad.weights.write_bytes(bad.weights.read_bytes()[:-10])
