@@ -318,12 +318,12 @@ async def test_a_load_joined_while_it_is_unloaded_waits_and_is_told(tmp_path: Pa
     paths = small_paths(tmp_path / "small")
     async with running(tmp_path) as (service, _bus):
         await service.load(paths, model="small", quality="bf16")
-        joined, _gone = await asyncio.gather(
+        outcomes: list[Any] = await asyncio.gather(
             service.load(paths, model="small", quality="bf16"),
             service.unload(),
             return_exceptions=True,
         )
-        assert isinstance(joined, ModelNotLoaded)
+        assert isinstance(outcomes[0], ModelNotLoaded)
         assert service.status()["state"] == "unloaded"
 
 
