@@ -1,0 +1,286 @@
+"""The main job through the real daemon: fetch, load, talk, fail and recover, as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from moshi_client.errors import RemoteError
+from moshi_client.wire import Connection
+from moshid.audio.codec import open_codec
+from moshid.audio.request import CodecSpec
+from moshid.demo import checkpoint
+from moshid.demo.home import World
+from moshid.demo.watch import Watch
+
+FRAME = 1920
+DELAY_FRAMES = 2
+LIMIT_S = 100.0
+TALK = ["talk", "talk.text", "talk.level"]
+
+
+@pytest.fixture(scope="module")
+def hub_root(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hub's folder that holds the demo checkpoint."""
+    root = tmp_path_factory.mktemp("hub")
+    place = root / checkpoint.REPO
+    place.parent.mkdir(parents=True)
+    place.symlink_to(demo_checkpoint)
+    return root
+
+
+@pytest.fixture(scope="module")
+def world(hub_root: Path) -> Iterator[World]:
+    """A daemon with the demo model on disk and in memory."""
+    with World() as world:
+        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
+        world.start_daemon()
+        job = world.call("download.start", {"model": "demo", "wait": True})["job"]
+        assert job["state"] == "done", job
+        world.call("model.load", {"model": "demo"})
+        yield world
+        assert world.stop_daemon() == 0, world.daemon_log()
+
+
+def talk(connection: Connection, **params: Any) -> dict[str, Any]:
+    """``talk.start`` with the demo model."""
+    return connection.call("talk.start", {"model": "demo", "seed": 1, **params})
+
+
+def stopped(topic: str, data: dict[str, Any]) -> bool:
+    """The event that says that a talk is over."""
+    return topic == "talk" and data.get("state") in ("stopped", "failed")
+
+
+def talk_to_its_end(world: World, **params: Any) -> dict[str, Any]:
+    """A whole talk on files; its final status."""
+    with world.connect() as owner, Watch(world, TALK) as watch:
+        talk(owner, **params)
+        watch.wait_for(stopped, "the talk's end", LIMIT_S)
+        status: dict[str, Any] = watch.data("talk")[-1]["status"]
+        return status
+
+
+def kind_of(world: World, method: str, **params: Any) -> str:
+    """The kind of the error that a call ends with."""
+    with pytest.raises(RemoteError) as caught:
+        world.call(method, params)
+    assert caught.value.hint
+    return caught.value.kind
+
+
+def test_the_files_stand_in_the_hugging_face_cache(world: World) -> None:
+    code = (
+        "import json, sys, warnings; warnings.simplefilter('error')\n"
+        "from huggingface_hub import hf_hub_download, scan_cache_dir\n"
+        "found = scan_cache_dir()\n"
+        "paths = [hf_hub_download(sys.argv[1], n, local_files_only=True) for n in sys.argv[2:]]\n"
+        "print(json.dumps([[str(w) for w in found.warnings], found.size_on_disk, paths]))"
+    )
+    names = list(checkpoint.FILE_NAMES)
+    command = [sys.executable, "-c", code, checkpoint.REPO, *names]
+    done = subprocess.run(command, env=world.env, capture_output=True, text=True, check=True)
+    warnings, size_bytes, paths = json.loads(done.stdout)
+    assert warnings == []
+    assert size_bytes == sum(os.stat(p).st_size for p in paths)
+
+
+def test_what_comes_out_is_what_went_in_two_frames_later(world: World, tmp_path: Path) -> None:
+    """Token for token: what is heard is the codec's own rendering of the tokens that were said."""
+    heard_path = tmp_path / "heard.wav"
+    said_path = checkpoint.speech_wav()
+    status = talk_to_its_end(world, in_file=str(said_path), out_file=str(heard_path), fast=True)
+    assert (status["state"], status["reason"]) == ("stopped", "input_end")
+    assert status["lagged_frames"] == 0
+
+    said, _rate = soundfile.read(said_path, dtype="float32")
+    heard, _rate = soundfile.read(heard_path, dtype="float32")
+    frames = len(said) // FRAME
+    snapshot = Path(world.call("daemon.hello")["hf_cache"]).glob("models--*/snapshots/*")
+    folder = next(iter(snapshot))
+    weights, config = folder / checkpoint.CODEC_NAME, folder / checkpoint.CODEC_CONFIG_NAME
+    codec = open_codec(CodecSpec("mlx_mimi", str(weights), 8, str(config)))
+    tokens = [codec.encode(said[i * FRAME : (i + 1) * FRAME]) for i in range(frames)]
+    # A frame is answered when it is complete, with what was said DELAY_FRAMES before it; the first
+    # answer, to frame 1, repeats the silence that stands before frame 0.
+    rendered = np.concatenate([codec.decode(t) for t in [checkpoint_silence(), *tokens]])
+    lag = DELAY_FRAMES * FRAME
+    part = heard[lag : lag + len(rendered)]
+    assert len(part) == len(rendered)
+    assert np.abs(part - rendered[: len(part)]).max() < 2e-4, "16-bit steps are 3e-5"
+    assert np.abs(part).max() > 0.05, "and it is no silence"
+
+
+def checkpoint_silence() -> tuple[int, ...]:
+    """The demo codec's tokens of silence."""
+    return (1142, 1447, 1987, 472, 580, 1061, 1021, 1032)
+
+
+def test_any_wav_is_taken(world: World, tmp_path: Path) -> None:
+    """Stereo at 44.1 kHz is mixed and resampled; the length stays."""
+    said, rate = soundfile.read(checkpoint.speech_wav(), dtype="float32")
+    t44 = np.arange(0, len(said) / rate, 1 / 44_100)
+    mono = np.interp(t44, np.arange(len(said)) / rate, said)
+    stereo = np.stack([mono, np.zeros_like(mono)], axis=1)
+    soundfile.write(tmp_path / "in.flac", stereo, 44_100)
+    out = tmp_path / "out.wav"
+    status = talk_to_its_end(world, in_file=str(tmp_path / "in.flac"), out_file=str(out), fast=True)
+    assert status["error"] is None
+    assert soundfile.info(out).duration >= len(said) / rate
+    heard, _ = soundfile.read(out, dtype="float32")
+    assert np.sqrt(np.mean(np.square(heard))) > 0.005
+
+
+def test_bad_files_and_devices_are_told_by_kind(world: World, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"this is no sound")
+    good, out = str(checkpoint.speech_wav()), str(tmp_path / "o.wav")
+    cases: dict[str, list[dict[str, Any]]] = {
+        "audio.bad_file": [
+            {"in_file": str(broken), "out_file": out},
+            {"in_file": str(tmp_path / "missing.wav"), "out_file": out},
+            {"in_file": good, "out_file": str(tmp_path / "no" / "folder.wav")},
+        ],
+        "audio.no_device": [
+            {"input": "no such microphone", "out_file": out},
+            {"in_file": good, "output": 4711},
+        ],
+    }
+    for kind, all_params in cases.items():
+        for params in all_params:
+            assert kind_of(world, "talk.start", model="demo", **params) == kind, params
+    assert world.call("talk.status")["session"] is None
+
+
+def test_one_talk_at_a_time_and_it_leaves_with_its_owner(world: World, tmp_path: Path) -> None:
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    with Watch(world, TALK) as watch:
+        with world.connect() as owner:
+            talk(owner, **files)
+            assert kind_of(world, "talk.start", model="demo", **files) == "talk.busy"
+            assert kind_of(world, "model.unload") == "talk.busy"
+            assert kind_of(world, "model.bench") == "talk.busy"
+            assert world.call("model.status")["state"] == "busy"
+        watch.wait_for(stopped, "the talk's end", LIMIT_S)
+        assert watch.data("talk")[-1]["status"]["reason"] == "client_gone"
+    assert world.call("model.status")["state"] == "ready"
+
+
+def test_a_detached_talk_goes_on(world: World, tmp_path: Path) -> None:
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    with Watch(world, TALK) as watch:
+        with world.connect() as owner:
+            session = talk(owner, detach=True, **files)["session"]["session"]
+        first = world.call("talk.status")
+        assert (first["session"], first["state"]) == (session, "listening")
+        assert world.call("talk.stop")["reason"] == "stopped"
+        watch.wait_for(stopped, "the talk's end", LIMIT_S)
+
+
+def test_the_model_is_killed_in_a_talk_and_the_talk_recovers(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "o.wav"
+    with world.connect() as owner, Watch(world, [*TALK, "model"]) as watch:
+        talk(owner, in_file=str(checkpoint.speech_wav()), out_file=str(out))
+        watch.wait_for(lambda t, d: t == "talk.level" and d["frame"] >= 10, "frames", LIMIT_S)
+        os.kill(world.call("model.status")["pid"], signal.SIGKILL)
+        watch.wait_for(stopped, "the talk's end", LIMIT_S)
+        states = [d["state"] for d in watch.data("talk") if "state" in d]
+        final = watch.data("talk")[-1]["status"]
+        told = [d["event"] for d in watch.data("model")]
+    order = [s for i, s in enumerate(states) if i == 0 or s != states[i - 1]]
+    assert order == ["starting", "listening", "recovering", "listening", "stopping", "stopped"]
+    assert (final["reason"], final["error"]) == ("input_end", None)
+    assert "worker_died" in told
+    assert "restarting" in told
+    heard, _ = soundfile.read(out, dtype="float32")
+    second_half = heard[len(heard) // 2 :]
+    assert np.sqrt(np.mean(np.square(second_half))) > 0.003, "it speaks again"
+
+
+def test_the_audio_worker_is_killed_in_a_talk(world: World, tmp_path: Path) -> None:
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    with world.connect() as owner, Watch(world, TALK) as watch:
+        talk(owner, **files)
+        workers = world.call("daemon.status")["workers"]
+        (pid,) = [w["pid"] for w in workers if w["state"] == "talking"]
+        os.kill(pid, signal.SIGKILL)
+        watch.wait_for(stopped, "the talk's end", LIMIT_S)
+        assert watch.data("talk")[-1]["status"]["error"]["kind"] == "audio.worker_died"
+    assert talk_to_its_end(world, fast=True, **files)["state"] == "stopped", "the next one works"
+
+
+def test_load_on_the_way_is_joined_and_unload_ends_the_process(world: World) -> None:
+    before = world.call("model.status")
+    again = world.call("model.load", {"model": "demo", "quality": "auto"})
+    assert again["pid"] == before["pid"]
+    process = psutil.Process(before["pid"])
+    status = world.call("model.unload")
+    assert (status["state"], status["pid"]) == ("unloaded", None)
+    assert not process.is_running()
+    assert kind_of(world, "model.bench") == "model.not_loaded"
+    q4 = world.call("model.load", {"model": "demo", "quality": "q4"})
+    assert (q4["state"], q4["quality"]) == ("ready", "q4")
+    bench = world.call("model.bench", {"steps": 5})
+    assert bench["steps"] == 5
+    assert bench["step_ms"]["p50"] > 0
+    world.call("model.load", {"model": "demo", "quality": "bf16"})
+
+
+def test_the_models_are_listed_with_what_is_on_disk(world: World) -> None:
+    models = {m["name"]: m for m in world.call("model.list")["models"]}
+    assert (models["demo"]["on_disk"], models["demo"]["loaded"]) == (True, True)
+    assert models["demo"]["on_disk_qualities"] == ["bf16"]
+    assert not models["moshiko"]["on_disk"]
+    assert models["moshiko"]["qualities"]["bf16"] == 15_375_697_208
+
+
+def test_verify_finds_one_flipped_byte_and_repair_fetches_one_chunk(world: World) -> None:
+    assert world.call("download.verify", {"model": "demo"})["ok"]
+    cache = Path(world.call("daemon.hello")["hf_cache"])
+    (weights,) = cache.glob(f"models--*/snapshots/*/{checkpoint.WEIGHTS_NAME}")
+    blob = weights.resolve()
+    with blob.open("r+b") as file:
+        file.seek(50_000_000)
+        byte = file.read(1)[0]
+        file.seek(50_000_000)
+        file.write(bytes([byte ^ 1]))
+    report = world.call("download.verify", {"model": "demo"})
+    (bad,) = [f for f in report["files"] if not f["ok"]]
+    assert bad["path"] == checkpoint.WEIGHTS_NAME
+    assert len(bad["bad_chunks"]) == 1
+    mended = world.call("download.verify", {"model": "demo", "repair": True})
+    assert mended["ok"]
+    assert 0 < mended["repaired_bytes"] < 20_000_000
+    assert weights.resolve().read_bytes()[50_000_000] == byte
+
+
+def test_talk_fetches_what_is_missing_if_asked_to(hub_root: Path, tmp_path: Path) -> None:
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    with World() as world:
+        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
+        world.start_daemon()
+        assert kind_of(world, "talk.start", model="demo", **files) == "model.not_found"
+        status = talk_to_its_end(world, ensure=True, fast=True, **files)
+        assert (status["state"], status["reason"]) == ("stopped", "input_end")
+
+
+def test_a_talk_of_a_big_model_asks_first(hub_root: Path) -> None:
+    with World() as world:
+        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
+        world.start_daemon()
+        with pytest.raises(RemoteError) as caught:
+            world.call("talk.start", {"model": "moshiko", "quality": "bf16", "ensure": True})
+        assert caught.value.kind == "talk.confirm_download"
+        assert caught.value.data["size_bytes"] == 15_375_697_208
+        assert world.call("download.list") == {"jobs": []}
