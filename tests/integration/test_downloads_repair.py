@@ -150,8 +150,11 @@ async def test_a_damaged_prefix_of_a_chunk_is_not_trusted(tmp_path: Path) -> Non
         await moving
         await service.pause(job.id)
         flip_byte(next((cache / ".locks" / "moshid").iterdir()), 5)
+        events = bus.subscribe(["download"])
         await service.resume(job.id)
         job = await service.wait(job.id)
+        states = {(await events.take()).event.data["job"]["state"] for _ in range(len(events))}
+        assert "repairing" not in states, "it was found before it could spoil the whole"
         assert (job.state, job.chunks_corrupt) == (JobState.DONE, 1)
         assert job.bytes_refetched > 1_000_000
     assert_in_cache(folder, cache, WEIGHTS)
