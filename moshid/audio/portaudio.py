@@ -25,6 +25,15 @@ CALLBACK_AGE_NS_MAX: Final = 1_000_000_000
 """A stream whose callback has not come for this long has failed without saying so."""
 
 BLOCK_FRAMES_MAX: Final = 96_000
+START_NS_MAX: Final = 10_000_000_000
+STEADY_BLOCKS: Final = 100
+"""PulseAudio may pause for two seconds after its first blocks, a Bluetooth headset for longer:
+until so many have come, the callback may stay away for ``START_NS_MAX``."""
+
+SHORT_BUFFER_APIS: Final = ("JACK Audio Connection Kit", "Core Audio")
+"""Here the host's own block at its lowest latency is steady, and the fastest by 10 ms. Elsewhere
+(ALSA, PulseAudio under it) that stutters; blocks of 10 ms with the high latency do not."""
+
 RATES: Final = (SAMPLE_RATE, 48_000, 44_100)
 
 _Block = npt.NDArray[np.float32]
@@ -88,9 +97,10 @@ class PortAudioStream:
         if not self._stream.active:
             self._gone = True
             raise DeviceFailed("the sound device has gone")
-        if now_ns - self.stamp_ns > CALLBACK_AGE_NS_MAX:
+        age_ns_max = CALLBACK_AGE_NS_MAX if self.blocks > STEADY_BLOCKS else START_NS_MAX
+        if now_ns - self.stamp_ns > age_ns_max:
             self._gone = True
-            raise DeviceFailed("the sound device has stopped working: no callback for a second")
+            raise DeviceFailed("the sound device does not work: its callback has stopped coming")
 
     def close(self) -> None:
         """Stop the stream and let the device go.
@@ -117,9 +127,14 @@ class PortAudioStream:
         return list(dict.fromkeys([*map(float, RATES), *own]))
 
     def _open_at(self, rate: float) -> Any:
+        apis = {d.hostapi for d in (self.input, self.output) if d is not None}
+        short = apis <= set(SHORT_BUFFER_APIS)
         options: dict[str, Any] = {
-            "samplerate": rate, "dtype": "float32", "blocksize": 0, "latency": "low",
-        }  # fmt: skip
+            "samplerate": rate,
+            "dtype": "float32",
+            "blocksize": 0 if short else round(rate / 100),
+            "latency": "low" if short else "high",
+        }
         if self.input is None:
             assert self.output is not None
             return sd.OutputStream(

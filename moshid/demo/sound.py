@@ -246,22 +246,27 @@ def lag_samples(played: Samples, recorded: Samples) -> int:
 
 
 def envelope_lag(
-    played: Samples, recorded: Samples, rate: int, *, lag_s_max: float = 2.0
+    played: Samples,
+    recorded: Samples,
+    rate: int,
+    *,
+    lag_s_max: float = 2.0,
+    step_s: float = ENVELOPE_S,
 ) -> tuple[float, float]:
-    """``(lag in seconds, correlation there)`` of the loudness in steps of 10 ms.
+    """``(lag in seconds, correlation there)`` of the loudness, in steps of 10 ms or ``step_s``.
 
     For sound that comes back in another voice, where waveforms have nothing in common.
     """
-    a, b = envelope(played, rate), envelope(recorded, rate)
-    steps = range(min(round(lag_s_max / ENVELOPE_S), len(b) - 2))
+    a, b = envelope(played, rate, step_s), envelope(recorded, rate, step_s)
+    steps = range(min(round(lag_s_max / step_s), len(b) - 2))
     scores = [_correlation(a[: len(b) - k], b[k : k + len(a)]) for k in steps]
     best = int(np.argmax(scores))
-    return best * ENVELOPE_S, float(scores[best])
+    return best * step_s, float(scores[best])
 
 
-def envelope(pcm: Samples, rate: int) -> npt.NDArray[np.float64]:
-    """Root mean square of each 10 ms of float32 [n]."""
-    step = round(ENVELOPE_S * rate)
+def envelope(pcm: Samples, rate: int, step_s: float = ENVELOPE_S) -> npt.NDArray[np.float64]:
+    """Root mean square of each ``step_s`` of float32 [n]."""
+    step = round(step_s * rate)
     whole = np.asarray(pcm[: len(pcm) // step * step], dtype=np.float64)
     return np.asarray(np.sqrt(np.square(whole.reshape(-1, step)).mean(axis=1)))
 

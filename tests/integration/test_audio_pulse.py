@@ -1,0 +1,35 @@
+"""The audio worker on real PortAudio, ALSA's plug-in and a private PulseAudio, as on a desktop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from moshid.demo.sound import envelope_lag
+from tests.fakes.audio_rig import audio_worker, make_speech
+from tests.fakes.parrot_peer import ParrotPeer
+from tests.fakes.pulse_rig import RATE, pulse_server
+
+
+@pytest.mark.asyncio
+async def test_speech_into_the_default_microphone_comes_out_of_the_default_speaker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = soundfile.read(make_speech(tmp_path / "speech.wav"), dtype="float32")[0]
+    with pulse_server(tmp_path / "pulse", monkeypatch) as server:
+        async with audio_worker(tmp_path) as rig:
+            await rig.prepare()
+            with ParrotPeer() as peer:
+                answer = await rig.start(peer)
+                await rig.wait_for("level")
+                heard = await asyncio.to_thread(server.speak_and_listen, spoken, tail_s=4.0)
+                stats = await rig.worker.call("stop")
+    assert answer["devices"]["input"]["hostapi"] == "ALSA"
+    # Buffers vary and clocks differ, so the lag says little and the loudness is taken coarsely.
+    _lag_s, correlation = envelope_lag(spoken, heard, RATE, lag_s_max=5.0, step_s=0.05)
+    assert correlation > 0.6
+    assert stats["overruns"] == 0
+    assert stats["frames"] > 50
