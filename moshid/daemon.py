@@ -32,8 +32,8 @@ from moshid.talk.service import TalkService
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE_S: Final = 2.0
-"""Beyond ``stop_timeout_s``, for what a part does after its worker is gone."""
+STOP_PARTS: Final = 2
+"""Parts that may each need ``stop_timeout_s`` for their worker; the whole stop gets so much."""
 
 Part = tuple[str, Callable[..., Awaitable[None]]]
 
@@ -94,8 +94,9 @@ class Daemon:
             await self._stop.wait()
             log.info("stopping")
             self.bus.publish("daemon", {"event": "stopping"})
+            deadline_s = loop.time() + STOP_PARTS * self._settings.stop_timeout_s
             for task in reversed(running):
-                await self._end(task)
+                await _end(task, deadline_s - loop.time())
         log.info("stopped")
 
     async def _start(
@@ -112,14 +113,15 @@ class Daemon:
         ready.cancel()
         return task
 
-    async def _end(self, task: asyncio.Task[None]) -> None:
-        task.cancel()
-        limit_s = self._settings.stop_timeout_s + STOP_GRACE_S
-        _done, late = await asyncio.wait({task}, timeout=limit_s)
-        if late:
-            log.error("%s did not stop within %.0f s: leaving it", task.get_name(), limit_s)
-            logging.shutdown()
-            os._exit(1)
+
+async def _end(task: asyncio.Task[None], limit_s: float) -> None:
+    """Cancel a part and wait for it; one that is late is left behind, and the process with it."""
+    task.cancel()
+    _done, late = await asyncio.wait({task}, timeout=max(0.0, limit_s))
+    if late:
+        log.error("%s did not stop in time: leaving it", task.get_name())
+        logging.shutdown()
+        os._exit(1)
 
 
 def run(settings: Settings) -> int:

@@ -6,6 +6,7 @@ The use case that joins catalogue, downloads, model and audio; none of them know
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from moshid.downloads.job import Job
 from moshid.downloads.service import DownloadService
 from moshid.downloads.states import JobState
 from moshid.errors import (
+    BadCheckpoint,
     DownloadError,
     InvalidParams,
     ModelNotFound,
@@ -27,6 +29,8 @@ from moshid.model import catalogue
 from moshid.model.files import CheckpointPaths, qualities_on_disk
 from moshid.model.service import ModelService
 from moshid.model.states import State
+
+log = logging.getLogger(__name__)
 
 CONFIRM_BYTES: Final = 1_000_000_000
 """Downloads over this size are started by a talk only after the user agreed."""
@@ -160,7 +164,10 @@ class Library:
         for repo in entry.repos.values():
             files = self.on_disk(repo)
             disk_bytes += sum(path.stat().st_size for path in files.values())
-            have += qualities_on_disk(files)
+            try:
+                have += qualities_on_disk(files)
+            except BadCheckpoint as e:  # one bad repository may not hide the others
+                log.warning("%s cannot be listed: %s", repo, e.message)
         return {
             "name": name,
             "repo": next(iter(entry.repos.values())),

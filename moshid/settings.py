@@ -36,7 +36,7 @@ class Settings:
     model_restart_backoff_s: float = 0.5
     worker_heartbeat_s: float = 5.0
     worker_heartbeat_missed_max: int = 12
-    stop_timeout_s: float = 10.0
+    stop_timeout_s: float = 8.0
     talk_keep_transcripts: int = 50
 
     @property

@@ -110,8 +110,10 @@ class ModelService:
         if self.state not in RESIDENT:
             self._residency.set_state(state)
 
-    async def load(self, paths: CheckpointPaths, *, model: str, quality: str) -> dict[str, Any]:
-        """Make ``model`` resident; waits until it is ready and returns its status.
+    async def load(
+        self, paths: CheckpointPaths, *, model: str, quality: str, wait: bool = True
+    ) -> dict[str, Any]:
+        """Make ``model`` resident; waits (or not) until it is ready and returns its status.
 
         The same model there already, or on its way, is joined (``auto`` joins any quality of it).
         Another one is unloaded first. A caller that is cancelled only stops to wait.
@@ -125,6 +127,8 @@ class ModelService:
         target = await self._whole(
             self._switch(Target(model, paths), any_quality=quality == "auto")
         )
+        if not wait:
+            return self.status()
         await resident.settled(target)
         if resident.target != target:
             raise ModelNotLoaded(f"{model} was unloaded while it was loading")
