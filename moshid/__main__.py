@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from moshid import __version__, settings
-from moshid.errors import MoshidError
+from moshid.errors import BadSettings, MoshidError
 from moshid.settings import Settings
 
 
@@ -87,7 +87,7 @@ def load_settings(args: argparse.Namespace) -> Settings:
     for pair in args.set:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise settings.BadSettings(f"--set {pair}: write --set NAME=VALUE")
+            raise BadSettings(f"--set {pair}: write --set NAME=VALUE")
         flags[name] = value
     return settings.load(flags)
 
