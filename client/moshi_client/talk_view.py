@@ -69,6 +69,7 @@ class TalkView:
         elif self.session is None:
             self._early.append((topic, data))
         else:
+            self._show_early()
             self._on_session(topic, data)
 
     def end(self) -> None:

@@ -110,8 +110,8 @@ class Connection:
         self._last_id += 1
         request_id = self._last_id
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._send({"id": request_id, "method": method, "params": params or {}})
         try:
+            self._send({"id": request_id, "method": method, "params": params or {}})
             return self._wait_for_reply(request_id, deadline, on_notification)
         except KeyboardInterrupt:
             self.notify("$/cancelRequest", {"id": request_id})
