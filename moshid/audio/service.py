@@ -220,7 +220,9 @@ class AudioService:
         return worker
 
     def _why_there_is_none(self) -> MoshidError:
-        return self._spare_error or AudioWorkerDied("the audio worker died")
+        if self._spare_error is None or isinstance(self._spare_error, WorkerDied):
+            return AudioWorkerDied(str(self._spare_error or "the audio worker died"))
+        return self._spare_error
 
     def _is_ready(self, codec: CodecSpec | None) -> bool:
         alive = self._spare is not None and self._spare.alive
