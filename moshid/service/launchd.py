@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from moshid.errors import ServiceFailed
 from moshid.service import files
+from moshid.service.job import kill_after_s
 from moshid.service.runner import Ran, Runner, shown
 from moshid.settings import Settings
 
 LABEL: Final = "io.github.moshid.daemon"
-STOP_MARGIN_S: Final = 10.0
-"""What the daemon is given over its own stop time-out before launchd kills it."""
 
 BOOTSTRAP_ATTEMPTS: Final = 10
 """bootout returns before the old job has gone; meanwhile bootstrap answers 5 or 37."""
@@ -52,7 +51,7 @@ class Launchd:
         )
         job["ProgramArguments"] = list(program)
         job["EnvironmentVariables"] = dict(environment)
-        job["ExitTimeOut"] = round(settings.stop_timeout_s + STOP_MARGIN_S)
+        job["ExitTimeOut"] = kill_after_s(settings)
         return plistlib.dumps(job, sort_keys=False)
 
     def check(self, content: bytes, program: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import getpass
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,11 @@ from typing import Final
 
 from moshid.errors import ServiceFailed
 from moshid.service import files
+from moshid.service.job import kill_after_s
 from moshid.service.runner import Ran, Runner, shown
 from moshid.settings import Settings
 
 UNIT: Final = "moshid.service"
-STOP_MARGIN_S: Final = 10.0
-"""What the daemon is given over its own stop time-out before systemd kills it."""
 
 
 class Systemd:
@@ -40,7 +38,7 @@ class Systemd:
             "@ENVIRONMENT@": "\n".join(
                 f"Environment={quote(f'{name}={value}')}" for name, value in environment.items()
             ),
-            "@TIMEOUT_STOP_S@": str(math.ceil(settings.stop_timeout_s + STOP_MARGIN_S)),
+            "@TIMEOUT_STOP_S@": str(kill_after_s(settings)),
         }
         text = files.template(f"{UNIT}.in").decode()
         return re.sub(r"@[A-Z_]+@", lambda m: values[m[0]], text).encode()

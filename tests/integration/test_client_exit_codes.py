@@ -74,7 +74,7 @@ def test_a_stale_socket_is_not_running(home: Path) -> None:
         (),
         ("nonsense",),
         ("status", "--nonsense"),
-        ("load",),
+        ("pause",),
         ("load", "demo", "--quality", "q2"),
         ("load", "demo", "--wait", "--detach"),
         ("bench", "--steps", "many"),

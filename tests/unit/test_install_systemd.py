@@ -62,7 +62,7 @@ def test_writes_checks_and_starts_the_unit(tmp_path: Path) -> None:
 def test_the_stop_timeout_follows_the_setting(tmp_path: Path) -> None:
     setup = Setup(tmp_path, inactive(), MOSHID_STOP_TIMEOUT_S="33.5")
     setup.install()
-    assert "TimeoutStopSec=44\n" in setup.unit.read_text()
+    assert "TimeoutStopSec=71\n" in setup.unit.read_text()
 
 
 def test_again_changes_nothing_and_restarts_nothing(tmp_path: Path) -> None:

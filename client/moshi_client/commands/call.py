@@ -75,13 +75,7 @@ def _methods(ctx: Context, _args: argparse.Namespace) -> int:
     connection, _ = ctx.connect()
     with connection:
         document = connection.call("rpc.discover")
-    rows = [(signature(m), m.get("summary", "")) for m in document.get("methods") or []]
+    rows = [(m.get("name"), m.get("summary", "")) for m in document.get("methods") or []]
     ctx.emit(document, render.table(("METHOD", "SUMMARY"), rows))
+    ctx.say("parameters: moshi-client help METHOD")
     return EXIT_OK
-
-
-def signature(method: Json) -> str:
-    """``download.get(id)``; optional parameters have a question mark."""
-    params = method.get("params") or []
-    names = [p.get("name", "?") + ("" if p.get("required") else "?") for p in params]
-    return f"{method.get('name')}({', '.join(names)})"

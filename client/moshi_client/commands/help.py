@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from moshi_client import render
-from moshi_client.commands.call import signature
 from moshi_client.errors import EXIT_OK, UsageError
 
 TYPE_CHECKING = False
@@ -49,7 +48,7 @@ def _help(ctx: Context, args: argparse.Namespace, commands: Commands) -> int:
 
 
 def _method_text(method: Json) -> str:
-    lines = [signature(method), str(method.get("summary", ""))]
+    lines = [str(method.get("name")), str(method.get("summary", ""))]
     if method.get("description"):
         lines.append(str(method["description"]))
     params = method.get("params") or []
@@ -58,12 +57,12 @@ def _method_text(method: Json) -> str:
             (
                 p.get("name"),
                 _type_text(p.get("schema") or {}),
-                "required" if p.get("required") else "",
+                "required" if p.get("required") else _default_text(p.get("schema") or {}),
                 p.get("description", ""),
             )
             for p in params
         ]
-        lines += ["", render.table(("PARAMETER", "TYPE", "", "MEANING"), rows)]
+        lines += ["", render.table(("PARAMETER", "TYPE", "DEFAULT", ""), rows)]
     if method.get("result"):
         result = json.dumps(method["result"].get("schema"), ensure_ascii=False)
         lines += ["", f"result: {result}"]
@@ -76,3 +75,7 @@ def _type_text(schema: Json) -> str:
     if "enum" in schema:
         return "|".join(map(str, schema["enum"]))
     return str(schema.get("type") or schema.get("$ref", "any").rsplit("/", 1)[-1])
+
+
+def _default_text(schema: Json) -> str:
+    return json.dumps(schema["default"], ensure_ascii=False) if "default" in schema else ""

@@ -22,7 +22,9 @@ def register(commands: Commands) -> None:
     models.add_argument("--delete", metavar="MODEL", help="give its disk space back (not built)")
     models.add_argument("--prune", action="store_true", help="delete what is unused (not built)")
     load = commands.add("load", _load, "load a model, so that a talk starts at once")
-    load.add_argument("model", metavar="MODEL", help="a catalogue name or a Hub repository")
+    load.add_argument(
+        "model", metavar="MODEL", nargs="?", help="a catalogue name or a Hub repository"
+    )
     targets.add_quality(load)
     waiting = load.add_mutually_exclusive_group()
     waiting.add_argument("--wait", action="store_true", help="until it is ready (the default)")
@@ -62,7 +64,7 @@ def _models_table(models: list[Json]) -> str:
 
 def _load(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect(uses_cache=True)
-    params = {"model": args.model, "wait": not args.detach} | targets.given(args, "quality")
+    params = {"wait": not args.detach} | targets.given(args, "model", "quality")
     line = progress.ProgressLine(ctx)
 
     def show(method: str, event: Json) -> None:
