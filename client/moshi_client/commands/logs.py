@@ -75,8 +75,10 @@ def _follow(ctx: Context, path: str, file: TextIO) -> None:
             _emit_line(ctx, pending)
             pending = ""
         elif (fresh := _reopened(path, file)) is not None:
+            for line in (pending + file.read()).splitlines():
+                _emit_line(ctx, line)
             file.close()
-            file = fresh
+            file, pending = fresh, ""
         else:
             time.sleep(POLL_INTERVAL_S)
 
