@@ -17,7 +17,7 @@ from moshid.errors import NoSuchJob
 from moshid.events import Bus
 from tests.fakes.downloads import PARTS, QUICK, make_service, running, until
 from tests.fakes.repos import REPO, make_repo
-from tests.integration.test_downloads import assert_in_cache
+from tests.integration.test_downloads import assert_in_cache, weights_partial
 
 pytestmark = pytest.mark.asyncio
 
@@ -101,7 +101,7 @@ async def test_bad_chunks_of_a_paused_job_are_named_and_fetched_again(tmp_path: 
         job, _ = await service.start(REPO)
         await moving
         await service.pause(job.id)
-        flip_byte(next((cache / ".locks" / "moshid").iterdir()), CHUNK + 5)
+        flip_byte(weights_partial(cache), CHUNK + 5)
         report = await service.verify(job.id)
         assert {f.path: f.bad_chunks for f in report.files if f.bad_chunks} == {WEIGHTS: [1]}
         report = await service.verify(job.id, repair=True)
@@ -124,7 +124,7 @@ async def test_after_a_new_boot_done_chunks_are_read_before_they_are_trusted(
         async with running(first) as service:
             job, _ = await service.start(REPO)
             await moving
-        flip_byte(next((cache / ".locks" / "moshid").iterdir()), CHUNK + 5)
+        flip_byte(weights_partial(cache), CHUNK + 5)
         bus = Bus()
         events = bus.subscribe(["download"])
         second = make_service(home, hub.endpoint, cache, bus=bus, parts=after)
@@ -149,7 +149,7 @@ async def test_a_damaged_prefix_of_a_chunk_is_not_trusted(tmp_path: Path) -> Non
         job, _ = await service.start(REPO)
         await moving
         await service.pause(job.id)
-        flip_byte(next((cache / ".locks" / "moshid").iterdir()), 5)
+        flip_byte(weights_partial(cache), 5)
         events = bus.subscribe(["download"])
         await service.resume(job.id)
         job = await service.wait(job.id)
