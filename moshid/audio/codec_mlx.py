@@ -19,6 +19,7 @@ from moshi_mlx.modules.quantization import EuclideanCodebook
 
 from moshid.audio.codec import Tokens, as_pcm, first_line
 from moshid.audio.ring import Samples
+from moshid.audio.upsampling import speed_up
 from moshid.errors import BadCheckpoint
 
 
@@ -40,6 +41,7 @@ class MlxMimi:
             raise BadCheckpoint(f"the codec in {weights} cannot be read: {first_line(e)}") from e
         _use_float32(self._mimi)
         _use_rotating_caches(self._mimi)
+        speed_up(self._mimi)
         self.codebooks = codebooks
         self.reset()
 

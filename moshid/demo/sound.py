@@ -155,8 +155,10 @@ class JackProbe:
         self._client.set_xrun_callback(self._xrun)
         self._client.activate()
 
-    def attach(self, timeout_s: float = 60.0) -> None:
+    def attach(self, timeout_s: float = 60.0, *, speaks: bool = True, hears: bool = True) -> None:
         """Wait for the program's ports; speak into all inputs, listen to the first output.
+
+        A program that only plays or only records has ports of one kind: say which you need.
 
         Raises:
             TimeoutError: it has not opened its ports in time.
@@ -165,13 +167,14 @@ class JackProbe:
         while True:
             self._ports_changed.clear()
             inputs, outputs = self._find(is_input=True), self._find(is_output=True)
-            if inputs and outputs:
+            if (inputs or not speaks) and (outputs or not hears):
                 break
             if not self._ports_changed.wait(max(0.0, deadline_s - time.monotonic())):
                 raise TimeoutError("no program opened sound ports in time")
         for port in inputs:
             self._connect(self._mouth, port)
-        self._connect(outputs[0], self._ear)
+        for port in outputs[:1]:
+            self._connect(port, self._ear)
 
     def play(self, pcm: Samples, *, tail_s: float = 1.0) -> None:
         """From the next cycle on, speak float32 [n] and record, until ``tail_s`` after it."""

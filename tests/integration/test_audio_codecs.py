@@ -72,6 +72,18 @@ def test_rotating_caches_give_the_codes_of_growing_ones() -> None:
     assert ours == [tuple(codes.tolist()) for codes in plain]
 
 
+def test_matrix_products_give_the_sound_of_transposed_convolutions() -> None:
+    import mlx.core as mx
+    from moshi_mlx.models.mimi import Mimi
+
+    codec: Any = open_codec(demo())
+    plain = Mimi(codec._mimi.cfg)
+    plain.load_pytorch_weights(DEMO_CODEC["weights"], strict=True)
+    for tokens in encode_all(codec, noise(12)):
+        expected = plain.decode_step(mx.array(tokens, dtype=mx.uint32)[None, :, None])
+        assert np.abs(codec.decode(tokens) - np.asarray(expected)[0, 0]).max() < 1e-5
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -174,3 +174,45 @@ async def test_devices_are_listed_and_unknown_ones_refused(
         answer = await rig.start(None, input="system", output=index)
         assert answer["devices"]["output"]["index"] == index
         await rig.worker.call("stop")
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_spoken_through_the_speaker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = noise(1.6)
+    soundfile.write(tmp_path / "in.wav", spoken, RATE, subtype="FLOAT")
+    async with rig_on_jack(tmp_path, monkeypatch) as (server, rig):
+        with JackProbe(server) as probe:
+            probe.play(np.zeros(0, dtype="f4"), tail_s=6.0)
+            attaching = asyncio.create_task(asyncio.to_thread(probe.attach, speaks=False))
+            answer = await rig.start(
+                None, in_file=str(tmp_path / "in.wav"), output=DEVICE["output"]
+            )
+            await attaching
+            ended = await rig.wait_for("ended")
+            heard = await asyncio.to_thread(probe.wait, 60.0)
+    assert answer["devices"]["input"]["file"] == str(tmp_path / "in.wav")
+    assert ended["reason"] == "input_end"
+    assert ended["stats"]["frames"] == 20
+    lag = lag_samples(spoken[RATE // 2 :], heard)
+    assert np.corrcoef(heard[lag:][:RATE], spoken[RATE // 2 :][:RATE])[0, 1] > 0.99
+
+
+@pytest.mark.asyncio
+async def test_the_microphone_is_written_to_a_file_for_some_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.wav"
+    async with rig_on_jack(tmp_path, monkeypatch) as (server, rig):
+        await rig.start(None, input=DEVICE["input"], out_file=str(out), seconds=1.6)
+        with JackProbe(server) as probe:
+            await asyncio.to_thread(probe.attach, hears=False)
+            spoken = noise(3.0)
+            probe.play(spoken)
+            ended = await rig.wait_for("ended")
+    assert ended["reason"] == "seconds"
+    assert ended["stats"]["frames"] == 20
+    heard = soundfile.read(out, dtype="float32")[0]
+    assert len(heard) == 21 * 1_920
+    assert np.abs(heard[-1_920:]).max() > 0.01
