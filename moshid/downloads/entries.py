@@ -16,6 +16,7 @@ import msgspec
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobError
 from moshid.downloads.ledger import JobRow, Ledger
+from moshid.downloads.meter import count_refetched, counters_of
 from moshid.downloads.runner import load_files
 from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
 from moshid.errors import DiskFull, NoSuchJob
@@ -54,6 +55,7 @@ class Entries:
         for row in await engine.ledger.call(Ledger.jobs):
             entry = _entry_of(row)
             await load_files(engine, entry.job)
+            count_refetched(entry.job)
             if entry.job.state in ACTIVE:
                 entry.job.state, entry.job.error = JobState.QUEUED, None
             if entry.job.state in FINISHED:
@@ -115,6 +117,7 @@ class Entries:
         text = json.dumps(msgspec.to_builtins(error)) if error else None
         try:
             await engine.ledger.call(Ledger.set_state, entry.job.id, state, text)
+            await engine.ledger.call(Ledger.count, counters_of(entry.job))
         except DiskFull as e:
             log.warning("the ledger cannot take the state", extra={"why": e.message})
         entry.job.state, entry.job.error = state, error

@@ -73,21 +73,26 @@ class Meter:
         job.rate_bps = round((job.bytes_fetched - then_bytes) / span_s, 1) if span_s > 0 else 0.0
         left_bytes = max(0, job.bytes_total - job.bytes_done)
         job.eta_s = round(left_bytes / job.rate_bps, 1) if job.rate_bps > 0 else None
-        self.count_refetched()
-
-    def count_refetched(self) -> None:
-        """What came in, fetched or rescued, beyond what is there, has come or will come twice."""
-        job = self.job
-        twice = job.bytes_fetched + job.bytes_rescued - job.bytes_done
-        job.bytes_refetched = max(job.bytes_refetched, twice)
+        count_refetched(job)
 
     def stop(self) -> None:
         """Nothing moves any more."""
         self._samples.clear()
         self.job.rate_bps, self.job.eta_s, self.job.connections = 0.0, None, 0
-        self.count_refetched()
+        count_refetched(self.job)
 
     def counters(self) -> Counters:
         """What the ledger keeps."""
-        j = self.job
-        return Counters(j.id, j.bytes_fetched, j.bytes_rescued, j.chunks_corrupt, j.retries)
+        return counters_of(self.job)
+
+
+def counters_of(job: Job) -> Counters:
+    """The counts of a job that outlive the process."""
+    j = job
+    return Counters(j.id, j.bytes_fetched, j.bytes_rescued, j.chunks_corrupt, j.retries)
+
+
+def count_refetched(job: Job) -> None:
+    """What came in, fetched or rescued, beyond what is there, has come or will come twice."""
+    twice = job.bytes_fetched + job.bytes_rescued - job.bytes_done
+    job.bytes_refetched = max(job.bytes_refetched, twice)

@@ -21,6 +21,7 @@ from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import FileRow, Ledger
 from moshid.downloads.meter import Meter
 from moshid.downloads.pace import Gate, Tuner
+from moshid.downloads.plan import bytes_done
 from moshid.downloads.probe import Prober
 from moshid.downloads.profiles import Profile
 from moshid.downloads.source import Patience, Source
@@ -235,17 +236,21 @@ async def load_files(engine: Engine, job: Job) -> None:
     known = {f.path: f for f in job.files}
     job.files = []
     for row in await engine.ledger.call(Ledger.files, job.id):
-        file = known.get(row.path) or JobFile(row.path, row.size, row.etag)
+        file = known.get(row.path) or await _load_file(engine, row)
         file.state = FileState(row.state)
         if file.state is FileState.DONE:
             file.bytes_done = file.size
-        elif row.path not in known:
-            chunks = await engine.ledger.call(Ledger.chunks, row.etag)
-            file.bytes_done = sum(c.size if c.done else c.durable_bytes for c in chunks)
-            file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
         job.files.append(file)
     job.bytes_total = sum(f.size for f in job.files)
     job.bytes_done = sum(f.bytes_done for f in job.files)
+
+
+async def _load_file(engine: Engine, row: FileRow) -> JobFile:
+    """A file with what the ledger knows of its blob."""
+    chunks = await engine.ledger.call(Ledger.chunks, row.etag)
+    file = JobFile(row.path, row.size, row.etag, bytes_done=bytes_done(chunks))
+    file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
+    return file
 
 
 def allocated_bytes(path: Path) -> int:

@@ -76,6 +76,8 @@ async def test_a_job_ends_in_the_cache_of_huggingface_hub(tmp_path: Path) -> Non
         assert bus.snapshot(["download"])["download"]["jobs"] == [job.to_json()]
     assert_in_cache(folder, cache, "config.json", WEIGHTS, "tokenizer.model")
     assert leftovers(cache) == []
+    async with running(make_service(tmp_path / "home", hub.endpoint, cache)) as service:
+        assert service.list() == [job], "the ledger remembers all of it"
 
 
 async def test_starting_again_is_the_same_job_and_fetches_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, wait_s
 from moshid.downloads.backoff import Backoff
 from moshid.downloads.job import Job, JobError, JobFile
-from moshid.downloads.meter import Meter
+from moshid.downloads.meter import Meter, count_refetched
 from moshid.downloads.pace import Tuner
 from moshid.downloads.plan import ByteRange
 from moshid.downloads.profiles import MIB, PROFILES, choose
@@ -186,10 +186,10 @@ def test_what_is_lost_counts_as_fetched_twice(tmp_path: Path) -> None:
     job = meter.job
     meter.arrived(job.files, 700)
     meter.hold(job.files, -300)
-    meter.count_refetched()
+    count_refetched(meter.job)
     assert job.bytes_refetched == 300
     meter.arrived(job.files, 300)
-    meter.count_refetched()
+    count_refetched(meter.job)
     assert (job.bytes_refetched, job.bytes_fetched, job.bytes_done) == (300, 1000, 700)
     after_kill = Meter(Job("id", "org/name", "main"), Tally(tmp_path / "tally"))
     assert after_kill.job.bytes_fetched == 1000
@@ -201,7 +201,7 @@ def test_what_nobody_fetched_was_rescued(tmp_path: Path) -> None:
     meter.settle()
     meter.arrived(meter.job.files, 600)
     meter.settle()
-    meter.count_refetched()
+    count_refetched(meter.job)
     job = meter.job
     assert (job.bytes_rescued, job.bytes_fetched, job.bytes_refetched) == (400, 600, 0)
 
