@@ -8,7 +8,7 @@ Token frame, little-endian (design contract)::
     u32 length   bytes that follow this field
     u8  kind     FrameKind
     u32 epoch    one number a session and model start; frames of older epochs are dropped
-    u32 frame    index of the 80 ms frame within the epoch
+    u32 frame    index of the 80 ms frame since the session began, over all its epochs
     u64 capture_ns  time.monotonic_ns() when the frame's last sample was captured
     i32 text     text token, -1 for none
     u16 n        number of audio tokens
