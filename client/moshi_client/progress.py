@@ -38,8 +38,6 @@ class ProgressLine:
 
     def show(self, text: str, *, fraction: float = 0.0, stage: str = "") -> None:
         """Show ``text``; ``fraction`` and ``stage`` decide when a plain line is due."""
-        if self._ctx.json:
-            return
         now = self._clock()
         if self._ctx.live:
             if now - self._drawn_at >= REDRAW_INTERVAL_S or fraction >= 1.0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,8 @@ def test_stop_waits_until_the_daemon_is_gone(daemon: FakeDaemon) -> None:
     daemon.replies["daemon.stop"] = {"stopping": True}
     with start_client(daemon.path.parent, "stop", "--json") as process:
         daemon.wait_for("daemon.stop")
-        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
         daemon.stop()
         out, _ = process.communicate()
     assert process.returncode == 0

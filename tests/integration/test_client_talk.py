@@ -239,6 +239,7 @@ def test_does_not_ask_without_a_terminal(daemon: FakeDaemon) -> None:
     done = run_client(daemon.path.parent, "talk")
     assert done.returncode == 1
     assert "4.8 GB" in done.stderr
+    assert "Download it now?" not in done.stderr
     assert run_client(daemon.path.parent, "talk", "--yes").returncode == 0
 
 

@@ -52,7 +52,7 @@ def _logs(ctx: Context, args: argparse.Namespace) -> int:
             return EXIT_OK
         for line in last:
             _emit_line(ctx, line)
-        _follow(ctx, path, file)
+        follow(ctx, path, file)
     return EXIT_OK
 
 
@@ -66,21 +66,31 @@ def log_file(ctx: Context) -> str:
     return str(server.get("log_file") or os.path.join(ctx.home, "moshid.log"))
 
 
-def _follow(ctx: Context, path: str, file: TextIO) -> None:
+def follow(ctx: Context, path: str, file: TextIO) -> None:
     """Write lines as they come, until interrupted; a rotated file is read to its end first."""
-    pending = ""
-    while True:
-        pending += file.readline()
-        if pending.endswith("\n"):
-            _emit_line(ctx, pending)
-            pending = ""
-        elif (fresh := _reopened(path, file)) is not None:
-            for line in (pending + file.read()).splitlines():
+    try:
+        while True:
+            if line := _whole_line(file):
                 _emit_line(ctx, line)
-            file.close()
-            file, pending = fresh, ""
-        else:
-            time.sleep(POLL_INTERVAL_S)
+            elif (fresh := _reopened(path, file)) is None:
+                time.sleep(POLL_INTERVAL_S)
+            else:
+                for line in file.read().splitlines():
+                    _emit_line(ctx, line)
+                file.close()
+                file = fresh
+    finally:
+        file.close()
+
+
+def _whole_line(file: TextIO) -> str:
+    """The next line, or nothing while it is not yet written to its end."""
+    start = file.tell()
+    line = file.readline()
+    if line and not line.endswith("\n"):
+        file.seek(start)
+        return ""
+    return line
 
 
 def _reopened(path: str, file: TextIO) -> TextIO | None:
