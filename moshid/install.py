@@ -91,14 +91,12 @@ def install(
         say(f"warning: {warning}")
     program = [host.python, *ARGUMENTS]
     if isinstance(manager, Launchd):
+        interpreter = bundle.find_interpreter(host.runner, host.python)
         app = bundle.app_path(configured.home)
         program[0] = str(bundle.executable_of(app))
-        interpreter = bundle.find_interpreter(host.runner, host.python)
         environment |= interpreter.environment
         if not dry_run:
-            home.prepare(configured)
-            built = bundle.build(app, interpreter, host.runner, identity=sign)
-            say(f"{app}: {'built and signed' if built else 'stands already'}")
+            _build_bundle(configured, interpreter, host, sign, say)
     content = manager.render(configured, program, environment)
     manager.check(content, program, environment)
     if dry_run:
@@ -111,6 +109,15 @@ def install(
     for line in manager.load(changed=changed):
         say(f"{manager.name}: {line}")
     say("see it: moshi-client status")
+
+
+def _build_bundle(
+    configured: Settings, interpreter: bundle.Interpreter, host: Host, sign: str, say: Say
+) -> None:
+    home.prepare(configured)
+    app = bundle.app_path(configured.home)
+    built = bundle.build(app, interpreter, host.runner, identity=sign)
+    say(f"{app}: {'built and signed' if built else 'stands already'}")
 
 
 def uninstall(
