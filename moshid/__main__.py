@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from moshid import __version__, settings
-from moshid.errors import BadSettings, MoshidError
-from moshid.settings import Settings
+from moshid.errors import MoshidError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns the exit code (0 ok, 1 failed, 2 usage, 130 interrupted)."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(next(iter(argv), "")).parse_args(argv)
     try:
         return int(args.run(args))
     except MoshidError as e:
@@ -25,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser; what ``install`` and ``doctor`` need is imported only for them."""
     parser = argparse.ArgumentParser(
         prog="moshid",
         description="The always-on service for the speech model Moshi. Control it by moshi-client.",
@@ -47,20 +46,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    from moshid import doctor, install
-
-    for name, part, text in (
-        ("install", install.run_install, "start moshid at every login (launchd or systemd)"),
-        ("uninstall", install.run_uninstall, "remove it from launchd or systemd; data stays"),
-        ("doctor", doctor.run_doctor, "check this machine: what works, what does not, what to do"),
+    for name, text in (
+        ("install", "start moshid at every login (launchd or systemd)"),
+        ("uninstall", "remove it from launchd or systemd; data stays"),
+        ("doctor", "check this machine: what works, what does not, what to do"),
     ):
         command = commands.add_parser(name, help=text)
         _add_settings(command)
-        if name == "doctor":
-            doctor.add_arguments(command)
-        else:
-            install.add_arguments(command)
-        command.set_defaults(run=part)
+        if name == chosen:
+            _complete(name, command)
     return parser
 
 
@@ -77,25 +71,24 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_settings(args: argparse.Namespace) -> Settings:
-    """The settings that these arguments, the environment and config.toml amount to."""
-    flags: dict[str, Any] = {
-        "home": args.home,
-        "socket": args.socket,
-        "log_level": args.log_level,
-    }
-    for pair in args.set:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise BadSettings(f"--set {pair}: write --set NAME=VALUE")
-        flags[name] = value
-    return settings.load(flags)
+def _complete(name: str, command: argparse.ArgumentParser) -> None:
+    if name == "doctor":
+        from moshid import doctor
+
+        doctor.add_arguments(command)
+        command.set_defaults(run=doctor.run_doctor)
+        return
+    from moshid import install
+
+    install.add_arguments(command)
+    run = install.run_install if name == "install" else install.run_uninstall
+    command.set_defaults(run=run)
 
 
 def _run(args: argparse.Namespace) -> int:
     from moshid import daemon
 
-    return daemon.run(load_settings(args))
+    return daemon.run(settings.from_arguments(args))
 
 
 def _demo(args: argparse.Namespace) -> int:

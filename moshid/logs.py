@@ -45,7 +45,11 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
-    """Send this process's records to the log file and to ``stream`` (default stderr)."""
+    """Send this process's records to the log file and to ``stream`` (default stderr).
+
+    A stream that is no terminal gets warnings and errors only: launchd writes it to a file that
+    nobody rotates.
+    """
     stream = stream or sys.stderr
     to_file = logging.handlers.RotatingFileHandler(
         settings.log_file,
@@ -56,6 +60,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     to_file.setFormatter(JsonFormatter())
     to_stream = logging.StreamHandler(stream)
     to_stream.setFormatter(TextFormatter())
+    to_stream.setLevel(logging.DEBUG if stream.isatty() else logging.WARNING)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from moshid import mlx_setup
 from moshid.demo import checkpoint
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
+
+
+mlx_setup.prepare()  # for the tests that run plain moshi_mlx, without a worker
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from moshi_mlx.modules import SeanetConfig, TransformerConfig
 from moshi_mlx.modules.conv import ConvTranspose1d
 from moshi_mlx.modules.quantization import EuclideanCodebook
 
+from moshid import mlx_setup
 from moshid.audio.codec import Tokens, as_pcm, first_line
 from moshid.audio.ring import Samples
 from moshid.audio.upsampling import speed_up
@@ -30,6 +31,7 @@ class MlxMimi:
 
     def __init__(self, weights: str, config: str, codebooks: int) -> None:
         """Raises BadCheckpoint when a file is missing or the two do not fit each other."""
+        mlx_setup.prepare()
         numbers = _read_config(config)
         held = numbers["mimi"].get("quantizer_nq")
         if held != codebooks:

@@ -24,6 +24,7 @@ from moshi_client.wire import Connection
 
 START_LIMIT_S: Final = 120.0
 STOP_LIMIT_S: Final = 30.0
+LOG_LINES: Final = 20
 
 
 class DemoFailed(Exception):
@@ -112,9 +113,12 @@ class World:
         return self._daemon.wait(START_LIMIT_S)
 
     def daemon_log(self) -> str:
-        """The last lines that the daemon wrote."""
-        text = (self.folder / "daemon.stderr").read_text(errors="replace")
-        return "\n".join(text.splitlines()[-20:])
+        """The last lines that the daemon wrote: on stderr, and into its log."""
+        lines: list[str] = []
+        for path in (self.folder / "daemon.stderr", self.home / "moshid.log"):
+            if path.exists():
+                lines += path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join(lines)
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -192,9 +193,10 @@ class DemoHub:
         status = 206 if "Content-Range" in headers else 200
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = stop - start
-        await response.prepare(request)
-        if request.method != "HEAD":
-            await self._stream(request, response, entry.file, start, stop)
+        with contextlib.suppress(ConnectionError):  # the client has left: that is its affair
+            await response.prepare(request)
+            if request.method != "HEAD":
+                await self._stream(request, response, entry.file, start, stop)
         return response
 
     async def _stream(
@@ -213,8 +215,6 @@ class DemoHub:
                 await response.write(piece)
                 start += len(piece)
             await response.write_eof()
-        except ConnectionError:
-            transport.abort()
         finally:
             self.line.left(transport)
             os.close(fd)

@@ -16,6 +16,7 @@ import mlx.core as mx
 import sentencepiece
 from moshi_mlx import models
 
+from moshid import mlx_setup
 from moshid.errors import BadCheckpoint
 from moshid.model import memory, quantise, weights
 from moshid.model.engine import EngineFacts, Sampling, StepResult
@@ -102,6 +103,7 @@ def load(
         BadCheckpoint: a file is missing, damaged, foreign, or does not fit the others.
         ModelOutOfMemory: the weights do not fit into what is free.
     """
+    mlx_setup.prepare()
     numbers = _read_config(config)
     lm_config = _lm_config(numbers)
     text_tokenizer = _load_tokenizer(tokenizer, lm_config.text_out_vocab_size)
