@@ -98,7 +98,7 @@ async def test_bad_chunks_of_a_paused_job_are_named_and_fetched_again(tmp_path: 
         running(make_service(tmp_path / "home", hub.endpoint, cache, bus=bus)) as service,
     ):
         moving = asyncio.create_task(until(bus, lambda j: j.bytes_done > 2_000_000))
-        job, _ = await service.start(REPO)
+        job, _ = await service.start(REPO, workers=1)
         await moving
         await service.pause(job.id)
         flip_byte(weights_partial(cache), CHUNK + 5)
@@ -122,7 +122,7 @@ async def test_after_a_new_boot_done_chunks_are_read_before_they_are_trusted(
         moving = asyncio.create_task(until(bus, lambda j: j.bytes_done > 2_000_000))
         first = make_service(home, hub.endpoint, cache, bus=bus, parts=before)
         async with running(first) as service:
-            job, _ = await service.start(REPO)
+            job, _ = await service.start(REPO, workers=1)
             await moving
         flip_byte(weights_partial(cache), CHUNK + 5)
         bus = Bus()
@@ -146,7 +146,7 @@ async def test_a_damaged_prefix_of_a_chunk_is_not_trusted(tmp_path: Path) -> Non
         ) as service,
     ):
         moving = asyncio.create_task(until(bus, lambda j: j.bytes_done > 1_500_000))
-        job, _ = await service.start(REPO)
+        job, _ = await service.start(REPO, workers=1)
         await moving
         await service.pause(job.id)
         flip_byte(weights_partial(cache), 5)
