@@ -7,15 +7,16 @@ ready; stopped in the reverse, each within a time limit. A part that fails ends 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
-from moshid import home, logs
+from moshid import __version__, home, logs
 from moshid.audio.service import AudioService
 from moshid.downloads.service import DownloadService
 from moshid.errors import MoshidError
@@ -45,6 +46,7 @@ class Daemon:
         self._settings = settings
         self._stop = asyncio.Event()
         self.bus = Bus()
+        self.bus.provide_snapshot("daemon", lambda: {"version": __version__, "pid": os.getpid()})
         self.downloads = DownloadService(settings, self.bus, catalogue.select_files)
         self.model = ModelService(settings, self.bus)
         self.audio = AudioService(settings, self.bus)
@@ -131,17 +133,26 @@ def run(settings: Settings) -> int:
         MoshidError: it cannot start (another daemon, an unusable home, a newer ledger, ...).
     """
     home.prepare(settings)
-    with home.locked(settings):
-        logs.configure(settings)
+    with home.locked(settings), logs.configured(settings) as recent:
         try:
-            asyncio.run(_main(settings))
+            asyncio.run(_main(settings, recent))
         except* MoshidError as group:
             raise _first(group) from None
     return 0
 
 
-async def _main(settings: Settings) -> None:
-    await Daemon(settings).run()
+async def _main(settings: Settings, recent: logs.RecentLog) -> None:
+    daemon = Daemon(settings)
+    loop = asyncio.get_running_loop()
+
+    def publish(line: dict[str, Any]) -> None:
+        """From the thread that writes the log; the loop may be closed by then."""
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(daemon.bus.publish, "log", line)
+
+    daemon.bus.provide_snapshot("log", lambda: {"lines": list(recent.recent)})
+    recent.listener = publish
+    await daemon.run()
 
 
 def _first(group: BaseExceptionGroup[MoshidError]) -> MoshidError:

@@ -1,18 +1,25 @@
 """Structured logs: one JSON object a line, to a rotating file and, in a terminal, readable text.
 
-Owns the format; imports only settings. Call ``configure`` once a process.
+Owns the formats and the thread that writes; imports only settings.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
+import queue
 import sys
 import time
-from typing import TextIO
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TextIO
 
 from moshid.settings import Settings
+
+RECENT_MAX: Final = 200
+"""Records that a new listener gets to see."""
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -44,11 +51,36 @@ class TextFormatter(logging.Formatter):
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
+class RecentLog(logging.Handler):
+    """The last records as JSON objects, each also handed to ``listener`` when there is one."""
+
+    def __init__(self, keep: int = RECENT_MAX) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.recent: deque[dict[str, Any]] = deque(maxlen=keep)
+        self.listener: Callable[[dict[str, Any]], None] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called in the thread that writes the log."""
+        line = json.loads(self.format(record))
+        self.recent.append(line)
+        if self.listener is not None:
+            self.listener(line)
+
+
+class _AsItIs(logging.handlers.QueueHandler):
+    """Hands records on unformatted: the threads share a process, and extras stay apart."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+
+@contextlib.contextmanager
+def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[RecentLog]:
     """Send this process's records to the log file and to ``stream`` (default stderr).
 
-    A stream that is no terminal gets warnings and errors only: launchd writes it to a file that
-    nobody rotates.
+    A thread writes them, since a disk may take its time and the event loop may not. A stream that
+    is no terminal gets warnings and errors only: launchd writes it to a file that nobody rotates.
     """
     stream = stream or sys.stderr
     to_file = logging.handlers.RotatingFileHandler(
@@ -61,14 +93,24 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     to_stream = logging.StreamHandler(stream)
     to_stream.setFormatter(TextFormatter())
     to_stream.setLevel(logging.DEBUG if stream.isatty() else logging.WARNING)
+    recent = RecentLog()
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    writer = logging.handlers.QueueListener(
+        records, to_file, to_stream, recent, respect_handler_level=True
+    )
     root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
-        old.close()
-    root.addHandler(to_file)
-    root.addHandler(to_stream)
+    before, level = root.handlers[:], root.level
+    root.handlers[:] = [_AsItIs(records)]
     root.setLevel(settings.log_level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    writer.start()
+    try:
+        yield recent
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        writer.stop()
+        to_file.close()
 
 
 def configure_worker(level: str) -> None:

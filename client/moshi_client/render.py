@@ -52,7 +52,7 @@ def milliseconds(value: float | None) -> str:
 
 def percentiles(values: Json | None, names: Sequence[str] = ("p50", "p95")) -> str:
     """``p50 24.3 ms, p95 30.1 ms`` of ``{"p50": ..., ...}``."""
-    known = [f"{n} {milliseconds(values[n])}" for n in names if values and n in values]
+    known = [f"{n} {milliseconds(v)}" for n in names if (v := (values or {}).get(n)) is not None]
     return ", ".join(known) or NONE
 
 

@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from moshid.errors import (
     ModelError,
@@ -34,6 +34,9 @@ from moshid.supervisor import WorkerProcess
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+NO_STEP_MS: Final = {"p50": None, "p95": None, "p99": None}
+"""Step times while none are known: the status keeps its shape."""
 
 
 @dataclass(slots=True)
@@ -97,7 +100,7 @@ class ModelService:
             "memory_bytes": memory,
             "load_s": loaded.load_s if loaded else None,
             "warmup_s": loaded.warmup_s if loaded else None,
-            "step_ms": plain(step_ms) if step_ms else None,
+            "step_ms": plain(step_ms) if step_ms else NO_STEP_MS,
             "until": None,
             "pid": now.worker.pid if now.worker else None,
             "restarts": now.restarts,

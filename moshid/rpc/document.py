@@ -53,8 +53,8 @@ of the same thing are dropped first, and `events.lagged {{subscription, dropped,
 | `talk` | `{{session, state, status}}` | `{{status}}` |
 | `talk.text` | `{{session, frame, t_s, text}}`: Moshi's own words | |
 | `talk.level` | `{{session, frame, input_dbfs, output_dbfs, silent_input, encode_ms, step_ms, decode_ms}}` at 12.5 Hz; times are the last frame's, `step_ms` there and back | |
-| `daemon` | `{{event}}`: `stopping` | `{{version, pid, uptime_s}}` |
-| `log` | reserved | |
+| `daemon` | `{{event}}`: `stopping` | `{{version, pid}}` |
+| `log` | `{{t, level, logger, msg, ...}}`: a line of the daemon's log | `{{lines}}`: the last ones |
 """
 
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from moshid.errors import HomeUnusable
+from moshid.errors import AlreadyRunning, HomeUnusable
 from moshid.rpc.connection import Connection
 from moshid.rpc.dispatch import Dispatcher
 from moshid.rpc.wire import LINE_BYTES_MAX
@@ -43,6 +43,7 @@ class RpcServer:
         self._path = path
         self._dispatcher = dispatcher
         self._connections: set[asyncio.Task[None]] = set()
+        self._inode: int | None = None
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Listen until cancelled; then end every connection and remove the socket."""
@@ -58,23 +59,44 @@ class RpcServer:
             for task in self._connections:
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
+            self._remove_ours()
 
     def _bind(self) -> socket.socket:
+        self._remove_stale()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.setblocking(False)
         old_umask = os.umask(0o177)
         try:
-            if self._path.is_socket():
-                self._path.unlink()
             listener.bind(os.fspath(self._path))
         except OSError as e:
             listener.close()
             raise HomeUnusable(f"the control socket {self._path} cannot be made: {e}") from e
         finally:
             os.umask(old_umask)
+        self._inode = self._path.stat().st_ino
         return listener
+
+    def _remove_stale(self) -> None:
+        """Remove the socket that a killed daemon left; never one that somebody listens on."""
+        if not self._path.is_socket():
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(os.fspath(self._path))
+            except ConnectionRefusedError:
+                self._path.unlink()
+            except OSError as e:
+                raise HomeUnusable(f"the control socket {self._path} cannot be made: {e}") from e
+            else:
+                raise AlreadyRunning(
+                    f"another daemon, of another home, listens on {self._path}",
+                    hint="Give this one a socket of its own: MOSHID_SOCKET, or --socket.",
+                )
+
+    def _remove_ours(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = peer_uid(writer.get_extra_info("socket"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from moshid.errors import MoshidError
 from moshid.talk.request import TalkRequest
 from moshid.talk.states import TalkState
 from moshid.talk.transcript import Transcript
+
+STAGES: Final = ("encode", "step", "decode")
+"""What the audio worker times of each frame."""
 
 
 @dataclass(slots=True)
@@ -46,8 +49,8 @@ def idle_status() -> dict[str, Any]:
         "lagged_frames": 0,
         "underruns": 0,
         "overruns": 0,
-        "latency_ms": None,
-        "stage_ms": None,
+        "latency_ms": {"p50": None, "p95": None},
+        "stage_ms": {stage: {"p50": None, "p95": None} for stage in STAGES},
         "devices": None,
         "echo_cancel": False,
         "model": None,

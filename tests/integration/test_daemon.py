@@ -16,6 +16,7 @@ import pytest
 
 from moshi_client.errors import RemoteError
 from moshid.demo.home import World
+from moshid.demo.watch import Watch
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_signal_stops_it_in_order(world: World, number: signal.Signals) -> Non
     assert world.wait_daemon() == 0, world.daemon_log()
     assert gone(children)
     assert not world.socket.exists()
-    assert "stopped" in world.daemon_log()
+    assert '"msg": "stopped"' in world.daemon_log()
 
 
 def test_stop_by_rpc(world: World) -> None:
@@ -71,6 +72,33 @@ def test_a_second_daemon_is_refused_and_the_first_unharmed(world: World) -> None
     assert f"process {pid}" in second.stderr
     assert "hint:" in second.stderr
     assert world.call("daemon.hello")["pid"] == pid
+
+
+def test_a_second_home_cannot_take_the_first_ones_socket(world: World, tmp_path: Path) -> None:
+    world.start_daemon()
+    done = run_daemon(world, "--home", str(tmp_path / "other"), "--socket", str(world.socket))
+    assert done.returncode == 1
+    assert "another daemon" in done.stderr
+    assert "--socket" in done.stderr
+    assert world.call("daemon.hello")["pid"] == world.daemon_pid
+
+
+def test_the_log_is_a_topic(world: World) -> None:
+    world.start_daemon()
+    with Watch(world, ["log"]) as watch:
+        with pytest.raises(RemoteError):
+            world.call("model.load", {"model": "moshiko"})
+        with world.connect() as connection:
+            snapshot = connection.call("events.subscribe", {"topics": ["log", "daemon"]})[
+                "snapshot"
+            ]
+            assert "ready" in [line["msg"] for line in snapshot["log"]["lines"]]
+            assert snapshot["daemon"]["pid"] == world.daemon_pid
+            child = workers(world)[0]
+            child.kill()
+            watch.wait_for(
+                lambda _topic, line: "worker ended" in line["msg"], "the log's line", 60.0
+            )
 
 
 def test_after_sigkill_workers_die_and_the_next_one_starts(world: World) -> None:

@@ -58,7 +58,7 @@ def _model_text(model: Json) -> str:
     parts = [f"{model['model']} {model.get('quality') or ''}".strip(), str(model.get("state"))]
     if model.get("memory_bytes"):
         parts.append(render.size(model["memory_bytes"]))
-    if model.get("step_ms"):
+    if (model.get("step_ms") or {}).get("p50") is not None:
         parts.append(f"step {render.percentiles(model['step_ms'])}")
     if model.get("error"):
         parts.append(f"error: {_message(model['error'])}")

@@ -1,0 +1,88 @@
+"""The daemon's log: JSON lines in a file, warnings to a pipe, records to whoever listens."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moshid import logs
+from moshid.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, socket=tmp_path / "s", log_max_bytes=2000, log_keep=2)
+
+
+@pytest.fixture(autouse=True)
+def _root_as_it_was() -> Iterator[None]:
+    before = logging.getLogger().handlers[:]
+    yield
+    assert logging.getLogger().handlers == before
+
+
+def lines(settings: Settings) -> list[dict[str, Any]]:
+    """The log file's records."""
+    return [json.loads(line) for line in settings.log_file.read_text().splitlines()]
+
+
+def test_records_are_json_with_their_extras_and_tracebacks(settings: Settings) -> None:
+    log = logging.getLogger("moshid.test")
+    with logs.configured(settings, stream=io.StringIO()):
+        log.info("fetched %d bytes", 5, extra={"repo": "a/b"})
+        try:
+            raise ZeroDivisionError("boom")
+        except ZeroDivisionError:
+            log.exception("it broke")
+        log.debug("too fine")
+    first, second = lines(settings)
+    assert (first["level"], first["logger"], first["msg"]) == (
+        "info",
+        "moshid.test",
+        "fetched 5 bytes",
+    )
+    assert first["repo"] == "a/b"
+    assert first["t"].endswith("Z")
+    assert "ZeroDivisionError: boom" in second["exception"]
+    assert second["msg"] == "it broke"
+
+
+def test_a_pipe_gets_warnings_only_a_terminal_all(settings: Settings) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, wanted in ((io.StringIO(), ["careful"]), (Terminal(), ["fine", "careful"])):
+        with logs.configured(settings, stream=stream):
+            logging.getLogger("x").info("fine")
+            logging.getLogger("x").warning("careful", extra={"n": 1})
+        text = stream.getvalue().splitlines()
+        assert [line.split(": ")[1].split(" ")[0] for line in text] == wanted
+        assert text[-1].endswith("careful n=1")
+
+
+def test_the_file_is_rotated_and_old_ones_go(settings: Settings) -> None:
+    with logs.configured(settings, stream=io.StringIO()):
+        for n in range(200):
+            logging.getLogger("x").info("line %d", n)
+    names = sorted(p.name for p in settings.home.iterdir())
+    assert names == ["moshid.log", "moshid.log.1", "moshid.log.2"]
+    assert lines(settings)[-1]["msg"] == "line 199"
+
+
+def test_the_last_records_are_kept_and_told(settings: Settings) -> None:
+    told: list[dict[str, Any]] = []
+    with logs.configured(settings, stream=io.StringIO()) as recent:
+        logging.getLogger("x").info("before anybody listens")
+        recent.listener = told.append
+        for n in range(logs.RECENT_MAX + 5):
+            logging.getLogger("x").info("line %d", n)
+    assert told[0]["msg"] in ("before anybody listens", "line 0")
+    assert told[-1]["msg"] == recent.recent[-1]["msg"] == f"line {logs.RECENT_MAX + 4}"
+    assert len(recent.recent) == logs.RECENT_MAX
