@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -88,7 +89,9 @@ def _complete(name: str, command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from moshid import daemon
 
-    return daemon.run(settings.from_arguments(args))
+    code = daemon.run(settings.from_arguments(args))
+    # All is stopped and written; a thread that waits for a dead line may not hold up the exit.
+    os._exit(code)
 
 
 def _demo(args: argparse.Namespace) -> int:
