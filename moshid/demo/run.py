@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -49,6 +50,9 @@ def main(args: argparse.Namespace) -> int:
     """Run the whole demo; returns the exit code."""
     out = Path(args.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
+    if importlib.util.find_spec("matplotlib") is None:
+        print("the demo draws a picture: pip install 'moshid[demo]'", file=sys.stderr)
+        return 1
     try:
         facts = Demo(out, args.seconds, with_sound=not args.no_sound).run()
     except (DemoFailed, sound.SoundServerMissing, TimeoutError) as e:
