@@ -8,38 +8,39 @@ PYTHON ?= $(shell sh moshid/demo/setup.sh python)
 CACHE ?= .cache
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test setup lint types imports tests bench lock clean
+.PHONY: demo test setup setup-demo packages lint types imports tests lock clean
 
-demo: setup ## download, load and talk with the demo model; report and picture in demo-out/
+demo: setup-demo ## download, load and talk with the demo model; report and picture in demo-out/
 	$(BIN)/moshid demo --out demo-out
 
-test: setup lint types imports tests ## everything
+test: lint types imports tests ## everything
 
-setup: $(STAMP) ## system packages (Debian), .venv, locked requirements
-	@sh moshid/demo/setup.sh system
+setup: setup-demo ## all of it: system packages (Debian), .venv, locked requirements
+	@sh moshid/demo/setup.sh tests
 
-$(STAMP): requirements.lock pyproject.toml
-	@sh moshid/demo/setup.sh system
+setup-demo: packages $(STAMP)
+
+packages:
+	@sh moshid/demo/setup.sh demo
+
+$(STAMP): requirements.lock pyproject.toml | packages
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-lint: setup
+lint: setup-demo
 	$(BIN)/ruff format --check moshid client tests
 	$(BIN)/ruff check moshid client tests
 
-types: setup
+types: setup-demo
 	$(BIN)/mypy
 
-imports: setup
+imports: setup-demo
 	$(BIN)/lint-imports
 
 tests: setup
 	$(BIN)/pytest
-
-bench: setup ## speed and memory, as tables (tests/bench)
-	$(BIN)/python -m tests.bench
 
 lock: ## make requirements.lock again from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -136,8 +136,11 @@ def run(settings: Settings) -> int:
     with home.locked(settings), logs.configured(settings) as recent:
         try:
             asyncio.run(_main(settings, recent))
-        except* MoshidError as group:
-            raise _first(group) from None
+        except BaseExceptionGroup as group:
+            known, unexpected = group.split(MoshidError)
+            if known is None or unexpected is not None:
+                raise
+            raise _first(known) from None
     return 0
 
 

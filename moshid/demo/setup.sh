@@ -1,9 +1,10 @@
 #!/bin/sh
 # What pip cannot install. `setup.sh python` prints a Python 3.11 or 3.12;
-# `setup.sh system` installs the Debian packages that the demo and the tests need.
+# `setup.sh demo` and `setup.sh tests` install the Debian packages that each needs.
 set -eu
 
-PACKAGES="python3-venv libportaudio2 libsndfile1 jackd2 libasound2-plugins pulseaudio pulseaudio-utils espeak-ng"
+DEMO_PACKAGES="python3-venv libportaudio2 jackd2"
+TEST_PACKAGES="libasound2-plugins pulseaudio pulseaudio-utils espeak-ng sox"
 
 find_python() {
     for name in python3.12 python3.11 python3 python; do
@@ -48,9 +49,11 @@ install_packages() {
 
 case "${1:-}" in
 python) find_python ;;
-system)
+demo | tests)
+    PACKAGES=$DEMO_PACKAGES
+    [ "$1" = demo ] || PACKAGES="$DEMO_PACKAGES $TEST_PACKAGES"
     case "$(uname -s)" in
-    Darwin) ;; # PortAudio and libsndfile come inside the wheels
+    Darwin) ;; # PortAudio comes inside the wheel
     Linux)
         if command -v apt-get >/dev/null; then
             install_packages
@@ -65,7 +68,7 @@ system)
     esac
     ;;
 *)
-    echo "usage: setup.sh python | system" >&2
+    echo "usage: setup.sh python | demo | tests" >&2
     exit 2
     ;;
 esac
