@@ -188,6 +188,10 @@ class Demo:
             self._say("left out the talk through PortAudio, as asked")
             return
         if server is None:  # macOS: whoever sits there speaks
+            devices = world.call("audio.devices")
+            if not (devices["input"] and devices["output"]):
+                self._say("left out the talk through PortAudio", "no microphone or no speaker here")
+                return
             with Watch(world, TALK_TOPICS) as watch:
                 world.run_client("talk", "--model", MODEL, "--seconds", str(self._seconds))
                 self.facts["talk_sound"] = _talk_facts(watch)
