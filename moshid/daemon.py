@@ -50,7 +50,7 @@ class Daemon:
         self.downloads = DownloadService(settings, self.bus, catalogue.select_files)
         self.model = ModelService(settings, self.bus)
         self.audio = AudioService(settings, self.bus)
-        self.library = Library(self.bus, self.downloads, self.model, self.audio)
+        self.library = Library(settings, self.bus, self.downloads, self.model, self.audio)
         self.talk = TalkService(settings, self.bus, self.library, self.model, self.audio)
         self.app = App(
             settings=settings,

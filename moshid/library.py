@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from moshid.audio.service import AudioService
 from moshid.downloads.job import Job
 from moshid.downloads.service import DownloadService
-from moshid.downloads.states import JobState
+from moshid.downloads.states import FINISHED, JobState
 from moshid.errors import (
     BadCheckpoint,
     DownloadError,
@@ -29,19 +29,23 @@ from moshid.model import catalogue
 from moshid.model.files import CheckpointPaths, qualities_on_disk
 from moshid.model.service import ModelService
 from moshid.model.states import State
+from moshid.settings import Settings
 
 log = logging.getLogger(__name__)
-
-CONFIRM_BYTES: Final = 1_000_000_000
-"""Downloads over this size are started by a talk only after the user agreed."""
 
 
 class Library:
     """Finds, fetches and loads models by name or Hub repository."""
 
     def __init__(
-        self, bus: Bus, downloads: DownloadService, model: ModelService, audio: AudioService
+        self,
+        settings: Settings,
+        bus: Bus,
+        downloads: DownloadService,
+        model: ModelService,
+        audio: AudioService,
     ) -> None:
+        self._confirm_bytes = settings.talk_confirm_bytes
         self._bus = bus
         self._downloads = downloads
         self._model = model
@@ -106,7 +110,7 @@ class Library:
         """As ``find``; with ``fetch``, what is missing is downloaded first.
 
         Raises:
-            TalkConfirm: it is over ``CONFIRM_BYTES`` and the caller has not agreed yet.
+            TalkConfirm: it is over ``talk_confirm_bytes`` and the caller has not agreed yet.
             DownloadError: the download failed.
         """
         try:
@@ -116,7 +120,7 @@ class Library:
                 raise
         choice = await self.choose(model, quality)
         if choice.size_bytes is not None and not confirmed:
-            _confirm(model, choice.quality, choice.size_bytes)
+            self._ask(model, choice.quality, choice.size_bytes)
         self._model.note_disk(State.DOWNLOADING)
         try:
             await self._download(model, choice, confirmed=confirmed)
@@ -199,19 +203,19 @@ class Library:
         finally:
             subscription.close()
         missing_bytes = job.bytes_total - job.bytes_done
-        if job.state not in (JobState.DONE, JobState.FAILED) and missing_bytes > CONFIRM_BYTES:
+        if job.state not in FINISHED and missing_bytes > self._confirm_bytes:
             await self._downloads.pause(job_id)
-            _confirm(model, quality, missing_bytes)
+            self._ask(model, quality, missing_bytes)
 
-
-def _confirm(model: str, quality: str, size_bytes: int) -> None:
-    if size_bytes > CONFIRM_BYTES:
-        raise TalkConfirm(
-            f"{model} ({quality}) is not on disk; it weighs {size_bytes / 1e9:.1f} GB",
-            model=model,
-            quality=quality,
-            size_bytes=size_bytes,
-        )
+    def _ask(self, model: str, quality: str, size_bytes: int) -> None:
+        """Have the user agree to a download of this size, if it is big."""
+        if size_bytes > self._confirm_bytes:
+            raise TalkConfirm(
+                f"{model} ({quality}) is not on disk; it weighs {size_bytes / 1e9:.1f} GB",
+                model=model,
+                quality=quality,
+                size_bytes=size_bytes,
+            )
 
 
 def _failure(job: Job) -> MoshidError:

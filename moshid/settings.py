@@ -38,6 +38,7 @@ class Settings:
     worker_heartbeat_missed_max: int = 12
     stop_timeout_s: float = 8.0
     talk_keep_transcripts: int = 50
+    talk_confirm_bytes: int = 1_000_000_000
 
     @property
     def ledger(self) -> Path:

@@ -81,13 +81,16 @@ class World:
         self.env["HF_ENDPOINT"] = endpoint
         return endpoint
 
-    def start_daemon(self) -> float:
+    def start_daemon(self, *arguments: str) -> float:
         """Start ``moshid run`` and wait until it answers; returns the seconds that took."""
         began = time.monotonic()
         log = (self.folder / "daemon.stderr").open("ab")
         with log:
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "moshid", "run"], env=self.env, stderr=log, stdout=log
+                [sys.executable, "-m", "moshid", "run", *arguments],
+                env=self.env,
+                stderr=log,
+                stdout=log,
             )
         while time.monotonic() - began < START_LIMIT_S:
             if self._daemon.poll() is not None:

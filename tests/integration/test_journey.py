@@ -275,6 +275,36 @@ def test_talk_fetches_what_is_missing_if_asked_to(hub_root: Path, tmp_path: Path
         assert (status["state"], status["reason"]) == ("stopped", "input_end")
 
 
+def test_a_repository_of_unknown_size_is_asked_about_when_it_is_known(
+    demo_checkpoint: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "hub" / "someone" / "parrot"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(demo_checkpoint)
+    params = {
+        "model": "someone/parrot",
+        "in_file": str(checkpoint.speech_wav()),
+        "out_file": str(tmp_path / "o.wav"),
+        "fast": True,
+        "ensure": True,
+    }
+    with World() as world:
+        world.start_hub(tmp_path / "hub", rate_bps=1e9, cut_at=[])
+        world.start_daemon("--set", "talk_confirm_bytes=1000000")
+        with pytest.raises(RemoteError) as caught:
+            world.call("talk.start", params)
+        assert caught.value.kind == "talk.confirm_download"
+        assert caught.value.data["size_bytes"] > 90_000_000
+        (job,) = world.call("download.list")["jobs"]
+        assert job["state"] == "paused"
+        with world.connect() as owner, Watch(world, TALK) as watch:
+            owner.call("talk.start", {**params, "confirm": True})
+            watch.wait_for(stopped, "the talk's end", LIMIT_S)
+            assert watch.data("talk")[-1]["status"]["reason"] == "input_end"
+        (model,) = [m for m in world.call("model.list")["models"] if m["name"] == "someone/parrot"]
+        assert (model["on_disk"], model["loaded"]) == (True, True)
+
+
 def test_a_talk_of_a_big_model_asks_first(hub_root: Path) -> None:
     with World() as world:
         world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
