@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from moshid.errors import (
     AudioWorkerDied,
+    ModelError,
     ModelNotLoaded,
     ModelWorkerDied,
     MoshidError,
@@ -89,7 +90,8 @@ class TalkService:
         transcript = Transcript(self._settings.transcripts, session)
         talk = self._talk = Talk(session, request, owner, seed, transcript)
         self._tell(talk)
-        talk.task = self._group.create_task(self._converse(talk), name=f"talk-{session}")
+        talk.opening = asyncio.create_task(self._open(talk), name=f"talk-{session}-opening")
+        self._group.create_task(self._converse(talk), name=f"talk-{session}")
         try:
             await asyncio.shield(talk.started)
         except asyncio.CancelledError:
@@ -118,16 +120,17 @@ class TalkService:
 
     def _ask_to_stop(self, talk: Talk, reason: str) -> None:
         talk.reason = talk.reason or reason
-        if talk.started.done() or talk.task is None:
-            talk.inbox.put_nowait(("stop", None))
-        else:
-            talk.task.cancel()
+        if talk.opening is not None:
+            talk.opening.cancel()
+        talk.inbox.put_nowait(("stop", None))
 
     async def _converse(self, talk: Talk) -> None:
+        """The talk's life. A stop cancels its opening, never this: whatever happens, it closes."""
+        assert talk.opening is not None
         keep = self._settings.talk_keep_transcripts
         writing = self._group.create_task(talk.transcript.write(keep=keep))
         try:
-            await self._open(talk)
+            await talk.opening
             self._enter(talk, TalkState.LISTENING)
             talk.started.set_result(None)
             await self._follow(talk)
@@ -138,7 +141,10 @@ class TalkService:
         except Exception:
             log.exception("talk %s failed unexpectedly", talk.session)
             talk.error = MoshidError("the talk failed unexpectedly")
-        await self._close(talk, writing)
+        try:
+            await self._close(talk, writing)
+        finally:
+            talk.finished.set()
 
     async def _open(self, talk: Talk) -> None:
         if talk.request.engine == "echo":
@@ -199,6 +205,8 @@ class TalkService:
                     await self._rejoin(talk)
                 case "failed":
                     raise data
+                case "ended" if data["reason"] == "model_gone":
+                    raise ModelError("the model left the talk")
                 case "ended":
                     talk.reason = talk.reason or data["reason"]
                     return
@@ -212,8 +220,12 @@ class TalkService:
         except (ModelWorkerDied, ModelNotLoaded) as e:
             log.warning("the model is gone again in talk %s: %s", talk.session, e)
             return
-        with sock:
-            await self._audio.rejoin(talk.session, talk.epoch, sock)
+        try:
+            with sock:
+                await self._audio.rejoin(talk.session, talk.epoch, sock)
+        except NoTalk as e:
+            log.info("the sound of talk %s has ended: %s", talk.session, e)
+            return  # how it ended is in the inbox
         self._enter(talk, TalkState.LISTENING)
 
     async def _close(self, talk: Talk, writing: asyncio.Task[None]) -> None:
@@ -223,7 +235,11 @@ class TalkService:
         except MoshidError as e:
             log.warning("the sound of talk %s could not be stopped: %s", talk.session, e)
             talk.error = talk.error or e
-        await self._model.end_talk(talk.session)
+        try:
+            await self._model.end_talk(talk.session)
+        except MoshidError as e:
+            log.warning("talk %s could not give the model back: %s", talk.session, e)
+            talk.error = talk.error or e
         talk.transcript.finish()
         await writing
         self._enter(talk, TalkState.FAILED if talk.error else TalkState.STOPPED)
@@ -231,7 +247,6 @@ class TalkService:
         if not talk.started.done():
             talk.started.set_exception(talk.error or NoTalk("the talk was stopped as it started"))
             talk.started.exception()  # the caller may be gone: then nobody else asks for it
-        talk.finished.set()
 
     def _enter(self, talk: Talk, state: TalkState) -> None:
         talk.state = next_state(talk.state, state)

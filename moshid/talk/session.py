@@ -36,7 +36,8 @@ class Talk:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     finished: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
+    opening: asyncio.Task[None] | None = None
+    """Brings it to where it listens; cancelled by a stop that comes before."""
 
 
 def idle_status() -> dict[str, Any]:
