@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from moshid import ipc
-from moshid.errors import WorkerDied, from_data
+from moshid.errors import MoshidError, WorkerDied, from_data
 from moshid.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,28 +58,21 @@ class WorkerProcess:
         """Start ``python -m module`` and wait for its hello.
 
         Raises:
-            WorkerDied: it ended, or said nothing for ``HANDSHAKE_TIMEOUT_S``.
+            WorkerDied: it ended, or said nothing for ``HANDSHAKE_TIMEOUT_S``, or the system has no
+                process or descriptor left for it.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self = cls(module, settings, on_event, ours)
-        with theirs:
-            try:
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    module,
-                    str(theirs.fileno()),
-                    settings.log_level,
-                    pass_fds=(theirs.fileno(),),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                    limit=LOG_LINE_BYTES_MAX,
-                )
-            except BaseException:
-                ours.close()
-                raise
+        try:
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            self = cls(module, settings, on_event, ours)
+            with theirs:
+                try:
+                    self._process = await _exec(module, settings, theirs.fileno())
+                except BaseException:
+                    ours.close()
+                    raise
+        except OSError as e:
+            raise WorkerDied(f"a worker process cannot be started: {e.strerror or e}") from e
         self._life = asyncio.create_task(self._live(), name=f"{self.name}-worker")
         try:
             if not await self._says_hello():
@@ -135,8 +128,10 @@ class WorkerProcess:
         self._stopping = True
         if not self.exited.done():
             patience_s = self._settings.stop_timeout_s / 2
-            with contextlib.suppress(WorkerDied):
+            try:
                 await self.call("shutdown", timeout_s=patience_s)
+            except MoshidError as e:
+                log.debug("the %s worker did not end in order: %s", self.name, e)
             if not await self._gone_within(patience_s / 2):
                 self._signal(signal.SIGTERM)
                 await self._gone_within(patience_s / 2)
@@ -146,7 +141,7 @@ class WorkerProcess:
         """SIGKILL, and wait until it is gone."""
         self._stopping = True
         self._signal(signal.SIGKILL)
-        await self._life
+        await asyncio.wait({self._life})  # so that cancelling the caller does not cancel its life
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.exited.done():
@@ -156,8 +151,11 @@ class WorkerProcess:
     async def _says_hello(self) -> bool:
         hello = asyncio.create_task(self._hello.wait())
         gone: set[asyncio.Future[Any]] = {hello, self.exited}
-        await asyncio.wait(gone, timeout=HANDSHAKE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        hello.cancel()
+        first = asyncio.FIRST_COMPLETED
+        try:
+            await asyncio.wait(gone, timeout=HANDSHAKE_TIMEOUT_S, return_when=first)
+        finally:
+            hello.cancel()
         return self._hello.is_set()
 
     async def _gone_within(self, timeout_s: float) -> bool:
@@ -272,6 +270,22 @@ class WorkerProcess:
                 return
             level, text = _parse_log_line(line)
             logger.log(level, "%s", text, extra={"pid": self.pid})
+
+
+async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.Process:
+    """``python -m module fd log_level``, its standard error in a pipe."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        str(fd),
+        settings.log_level,
+        pass_fds=(fd,),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=LOG_LINE_BYTES_MAX,
+    )
 
 
 def _parse_log_line(line: bytes) -> tuple[int, str]:

@@ -103,8 +103,12 @@ class Control:
             if not data:
                 self._orphaned()
             fds += new_fds
-            for message in decoder.feed(data):
-                self._accept(message, fds)
+            try:
+                for message in decoder.feed(data):
+                    self._accept(message, fds)
+            except ipc.WireError:
+                log.exception("the control socket brings garbage")
+                self._orphaned()
 
     def _accept(self, message: dict[str, Any], fds: list[int]) -> None:
         if message["method"] == "ping":

@@ -9,7 +9,7 @@ import signal
 import time
 
 from moshid import worker_base
-from moshid.errors import BadCheckpoint, InvalidParams
+from moshid.errors import BadCheckpoint, InternalError, InvalidParams
 from moshid.worker_base import Control, Request
 
 
@@ -40,6 +40,11 @@ def handle(control: Control, request: Request) -> None:
         case "notify":
             control.notify("told", request.params)
             control.reply(request, {})
+        case "refuse_to_stop":
+            control.busy_with = "refusing"
+            control.reply(request, {})
+        case "shutdown" if control.busy_with == "refusing":
+            control.fail(request, InternalError("it is not to be had"))
         case "busy":
             control.reply(request, {})
             while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -114,6 +115,50 @@ async def test_a_worker_dies_with_its_parent(worker: WorkerProcess) -> None:
     worker._sock.shutdown(socket.SHUT_RDWR)
     assert await worker.exited == 0
     assert not process.is_running()
+
+
+@pytest.mark.asyncio
+async def test_one_that_refuses_to_stop_is_ended_all_the_same(worker: WorkerProcess) -> None:
+    await worker.call("refuse_to_stop")
+    await worker.stop()
+    assert worker.exited.result() in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+@pytest.mark.asyncio
+async def test_whoever_waits_for_its_end_may_be_cancelled(worker: WorkerProcess) -> None:
+    killing = asyncio.create_task(worker.kill())
+    await asyncio.sleep(0)
+    killing.cancel()
+    await asyncio.wait({killing})
+    await worker.stop()
+    assert worker.exited.result() == -signal.SIGKILL
+
+
+@pytest.mark.asyncio
+async def test_no_descriptor_left_is_told_by_kind(settings: Settings) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) - 1, hard))
+    try:
+        with pytest.raises(WorkerDied, match="cannot be started"):
+            await WorkerProcess.start(ECHO, settings, on_event=lambda _e, _d: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_is_given_up_leaves_no_task(settings: Settings) -> None:
+    before = asyncio.all_tasks()
+    starting = asyncio.create_task(
+        WorkerProcess.start(ECHO, settings, on_event=lambda _e, _d: None)
+    )
+    while True:
+        await asyncio.sleep(0)
+        if any(task.get_name() == "fakes-worker" for task in asyncio.all_tasks() - before):
+            break
+    starting.cancel()
+    await asyncio.wait({starting})
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 def test_backoff_grows_and_gives_up() -> None:
