@@ -60,13 +60,13 @@ class Daemon:
             model=self.model,
             audio=self.audio,
             talk=self.talk,
-            stop=self.stop,
+            stop=self._stop.set,
             started_at=time.monotonic(),
         )
         self.server = RpcServer(settings.socket, Dispatcher(all_methods(), self.app))
 
     def stop(self) -> None:
-        """Begin an orderly stop; asked a second time, leave at once."""
+        """Begin an orderly stop; a second signal means: leave at once."""
         if self._stop.is_set():
             log.warning("asked to stop a second time: leaving at once")
             os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -62,6 +63,19 @@ def test_stop_by_rpc(world: World) -> None:
     world.start_daemon()
     assert world.call("daemon.stop") == {"stopping": True}
     assert world.wait_daemon() == 0
+
+
+def test_a_stop_asked_for_twice_is_as_orderly(world: World) -> None:
+    """A second signal forces; a second client does not."""
+    world.start_daemon()
+    calls = [{"jsonrpc": "2.0", "id": n, "method": "daemon.stop"} for n in (1, 2)]
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(world.socket))
+        sock.sendall(json.dumps(calls).encode() + b"\n")
+        replies = json.loads(sock.makefile("rb").readline())
+    assert [reply["result"] for reply in replies] == [{"stopping": True}] * 2
+    assert world.wait_daemon() == 0, world.daemon_log()
+    assert not world.socket.exists()
 
 
 def test_a_second_daemon_is_refused_and_the_first_unharmed(world: World) -> None:
