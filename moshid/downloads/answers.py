@@ -26,6 +26,8 @@ class Verdict(Enum):
     """What to do with an answer."""
 
     TAKE = auto()
+    WHOLE = auto()
+    """The whole file, where a range was asked for: a broken answer, or a server without ranges."""
     RENEW = auto()
     """The URL is no longer good: ask the Hub for a new one."""
     WAIT = auto()
@@ -47,6 +49,7 @@ def judge(status: int, headers: Mapping[str, str], want: ByteRange, total: int) 
     """Judge the answer to a GET of ``want`` from a file of ``total`` bytes.
 
     200 is taken with the exact Content-Range, or where the whole file was wanted and is all there.
+    A length need not be told (a chunked body has none); the taker stops where the range does.
     """
     if status in (429, 503):
         return Answer(Verdict.WAIT, f"the server answered {status}", wait_s(headers))
@@ -58,15 +61,23 @@ def judge(status: int, headers: Mapping[str, str], want: ByteRange, total: int) 
     if encoding not in ("", "identity"):
         return Answer(Verdict.WRONG, f"the answer is encoded ({encoding})")
     length = headers.get("Content-Length")
-    if length is None or length.strip() != str(want.size):
-        return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {want.size}")
     if (given := headers.get("Content-Range")) is not None:
-        if " ".join(given.split()) == want.content_range(total):
-            return Answer(Verdict.TAKE)
-        return Answer(Verdict.WRONG, f"the answer is {given}, not {want.content_range(total)}")
-    if status == 200 and want == ByteRange(0, total):
+        if " ".join(given.split()) != want.content_range(total):
+            return Answer(Verdict.WRONG, f"the answer is {given}, not {want.content_range(total)}")
+        if length is not None and length.strip() != str(want.size):
+            return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {want.size}")
         return Answer(Verdict.TAKE)
-    return Answer(Verdict.WRONG, f"{status} without a Content-Range")
+    if status == 200 and _is_whole(length, headers, total):
+        verdict = Verdict.TAKE if want == ByteRange(0, total) else Verdict.WHOLE
+        return Answer(verdict, "the server gave the whole file, not the range")
+    return Answer(Verdict.WRONG, f"{status} without a Content-Range, {length} bytes long")
+
+
+def _is_whole(length: str | None, headers: Mapping[str, str], total: int) -> bool:
+    """Whether a 200 may be the file: as long as that, or, where nobody tells, no page of HTML."""
+    if length is not None:
+        return length.strip() == str(total)
+    return not headers.get("Content-Type", "").lower().startswith("text/html")
 
 
 def wait_s(headers: Mapping[str, str], now_s: float | None = None) -> float | None:

@@ -26,7 +26,7 @@ LOCK_PATIENCE_S: Final = 5.0
 """How long to wait for huggingface_hub's lock. It may hold it for a whole download, and a rename
 harms it in no way, so publication goes on without it after that."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -112,13 +112,13 @@ class Cache:
 
     def commit_of(self, repo: str, revision: str) -> str | None:
         """The commit that a revision was at when it was last fetched."""
-        if _COMMIT.fullmatch(revision):
+        if COMMIT.fullmatch(revision):
             return revision
         try:
             text = (self.repo_dir(repo) / "refs" / check_repo_path(revision)).read_text().strip()
         except OSError:
             return None
-        return text if _COMMIT.fullmatch(text) else None
+        return text if COMMIT.fullmatch(text) else None
 
     def files(self, repo: str, revision: str) -> dict[str, Path]:
         """What the cached snapshot of a revision holds: path in the repository → file. Links to

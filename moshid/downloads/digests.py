@@ -34,13 +34,18 @@ class Hasher(Protocol):
         """An independent hasher in the same state."""
 
 
+def is_digest(etag: str | None) -> bool:
+    """Whether an etag proves content: the hex digits of a SHA-256 or of a git blob id."""
+    return etag is not None and _HEX.fullmatch(etag) is not None
+
+
 def check_etag(etag: str | None, what: str) -> str:
     """The etag, if it is a digest.
 
     Raises:
         NoDigest: it proves nothing.
     """
-    if etag is None or not _HEX.fullmatch(etag):
+    if etag is None or not is_digest(etag):
         raise NoDigest(f"the server's etag for {what} is no digest: {etag!r}")
     return etag
 

@@ -25,7 +25,7 @@ from moshid.downloads.job import JobFile
 from moshid.downloads.keeper import Keeper, Mark
 from moshid.downloads.meter import Meter
 from moshid.downloads.pace import Gate
-from moshid.downloads.plan import Chunk
+from moshid.downloads.plan import ByteRange, Chunk
 from moshid.downloads.profiles import Profile
 from moshid.downloads.source import Link, Source
 from moshid.errors import DownloadNetwork
@@ -58,6 +58,11 @@ class Arrival:
     hasher: Hasher = field(default_factory=hashlib.sha256)
 
     @property
+    def at(self) -> int:
+        """Where in the file the next byte belongs."""
+        return self.chunk.offset + self.have_bytes
+
+    @property
     def complete(self) -> bool:
         """All bytes are written."""
         return self.have_bytes == self.chunk.size
@@ -80,27 +85,32 @@ class Fetcher:
     partial: Partial
     keeper: Keeper
 
-    async def fetch(self, chunk: Chunk) -> None:
-        """Bring the chunk in whole; its last bytes become durable a moment later.
+    async def fetch(self, *chunks: Chunk, in_one_piece: bool = False) -> bool:
+        """Bring the chunks in whole, by one GET where the line allows; their last bytes become
+        durable a moment later. False, unless ``in_one_piece``: the server knows no ranges.
 
         Raises:
             MoshidError: the Hub says no, or the disk does.
         """
-        arrival = await self._resume(chunk)
+        arrivals = [await self._resume(c) for c in chunks]
         profile = self.profile
         backoff = Backoff(profile.retry_first_s, profile.retry_max_s, self.engine.rng)
-        while not arrival.complete:
-            before = arrival.have_bytes
+        while missing := [a for a in arrivals if not a.complete]:
+            before = sum(a.have_bytes for a in missing)
             try:
                 link = await self.source.link()
                 async with self.gate.slot():
-                    await self._attempt(arrival, link)
+                    await self._attempt(missing, link, in_one_piece)
             except Setback as e:
-                chunk.suspicion += e.trouble
+                if self.source.in_one_piece and not in_one_piece:
+                    return False
+                broken = next((a for a in missing if not a.complete), missing[-1])
+                broken.chunk.suspicion += e.trouble
                 self.meter.setback(DownloadNetwork(e.reason), trouble=e.trouble)
-                if arrival.have_bytes > before:
+                if sum(a.have_bytes for a in missing) > before:
                     backoff.reset()
                 await self._wait(e, backoff)
+        return True
 
     async def _resume(self, chunk: Chunk) -> Arrival:
         """Go on after the durable prefix, if it still has the digest that the ledger knows."""
@@ -124,50 +134,89 @@ class Fetcher:
         log.info("trying again", extra={"why": setback.reason, "wait_s": round(wait_s, 2)})
         await asyncio.sleep(wait_s)
 
-    async def _attempt(self, arrival: Arrival, link: Link) -> None:
-        """One GET of what is left of the chunk.
+    async def _attempt(self, arrivals: Sequence[Arrival], link: Link, in_one_piece: bool) -> None:
+        """One GET of what is left of the chunks; ``in_one_piece``: out of the whole file, if need
+        be.
 
         Raises:
             Setback: it did not bring all of it.
         """
         try:
             async with asyncio.timeout(self.profile.stall_timeout_s) as watchdog:
-                await self._get(arrival, link, watchdog)
+                await self._get(arrivals, link, in_one_piece, watchdog)
         except TimeoutError as e:
             raise Setback("the line stalled") from e
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
 
-    async def _get(self, arrival: Arrival, link: Link, watchdog: asyncio.Timeout) -> None:
-        want = arrival.chunk.range_after(arrival.have_bytes)
+    async def _get(
+        self,
+        arrivals: Sequence[Arrival],
+        link: Link,
+        in_one_piece: bool,
+        watchdog: asyncio.Timeout,
+    ) -> None:
+        want = ByteRange(arrivals[0].at, arrivals[-1].chunk.range.stop)
         headers = link.headers | {"Range": want.header}
         url = URL(link.url, encoded=True)
         async with self.engine.session.get(url, headers=headers, max_redirects=5) as answer:
             verdict = judge(answer.status, answer.headers, want, self.partial.size)
+            if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
+                self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
-                self.meter.job.connections += 1
-                try:
-                    await self._receive(arrival, answer.content, watchdog)
-                finally:
-                    self.meter.job.connections -= 1
-                if arrival.complete:
-                    return
+                await self._take(arrivals, answer.content, want.start, watchdog)
+            elif verdict.verdict is Verdict.WHOLE and in_one_piece:
+                await self._take(arrivals, answer.content, 0, watchdog)
+            else:
+                answer.close()
+                if verdict.verdict is Verdict.RENEW:
+                    self.source.expire(link)
+                trouble = verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE)
+                raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble)
+
+    async def _take(
+        self,
+        arrivals: Sequence[Arrival],
+        content: aiohttp.StreamReader,
+        at: int,
+        watchdog: asyncio.Timeout,
+    ) -> None:
+        """Take the chunks, one after the other, out of a body that begins at ``at`` of the file."""
+        self.meter.job.connections += 1
+        try:
+            for arrival in arrivals:
+                await self._skip(content, arrival.at - at, watchdog)
+                await self._receive(arrival, content, watchdog)
+                if not arrival.complete:
+                    raise Setback("the answer ended early")
+                at = arrival.at
+        finally:
+            self.meter.job.connections -= 1
+
+    async def _skip(
+        self, content: aiohttp.StreamReader, count_bytes: int, watchdog: asyncio.Timeout
+    ) -> None:
+        """Let bytes pass that are there already."""
+        loop = asyncio.get_running_loop()
+        while count_bytes > 0:
+            watchdog.reschedule(loop.time() + self.profile.stall_timeout_s)
+            piece = await content.read(min(count_bytes, BATCH_BYTES))
+            if not piece:
                 raise Setback("the answer ended early")
-            answer.close()
-            if verdict.verdict is Verdict.RENEW:
-                self.source.expire(link)
-            trouble = verdict.verdict is not Verdict.RENEW
-            raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble)
+            count_bytes -= len(piece)
+            self.meter.skipped(len(piece))
 
     async def _receive(
         self, arrival: Arrival, content: aiohttp.StreamReader, watchdog: asyncio.Timeout
     ) -> None:
-        """Take the body, batch by batch; what has arrived is kept, whatever ends the attempt."""
+        """Take a chunk, batch by batch; what has arrived is kept, whatever ends the attempt."""
         loop, stall_s = asyncio.get_running_loop(), self.profile.stall_timeout_s
+        left = arrival.chunk.size - arrival.have_bytes
         batch: list[bytes] = []
         size = fresh = 0
+        watchdog.reschedule(loop.time() + stall_s)
         try:
-            while piece := await content.readany():
+            while left > size and (piece := await content.read(left - size)):
                 batch.append(piece)
                 size += len(piece)
                 fresh += len(piece)
@@ -176,7 +225,8 @@ class Fetcher:
                     fresh = 0
                 if size >= BATCH_BYTES:
                     watchdog.reschedule(None)
-                    full, batch, size = batch, [], 0
+                    full, batch = batch, []
+                    left, size = left - size, 0
                     await self._store(arrival, full)
                     await self.keeper.room(arrival.chunk, arrival.have_bytes)
                     watchdog.reschedule(loop.time() + stall_s)

@@ -24,13 +24,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.file_download import hf_hub_url
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session
 
 from moshid.downloads.answers import wait_s
-from moshid.downloads.digests import check_etag, whole_hasher
+from moshid.downloads.cache import COMMIT
+from moshid.downloads.digests import check_etag, is_digest, whole_hasher
+from moshid.downloads.resolve import ask
 from moshid.errors import (
+    DigestMismatch,
     DownloadError,
     DownloadGated,
     DownloadNetwork,
@@ -143,19 +146,18 @@ class HfHub:
 
     def _head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
         url = hf_hub_url(repo, path, revision=revision, endpoint=self._place.endpoint)
+        pinned = revision if COMMIT.fullmatch(revision) else None
         try:
-            found = get_hf_file_metadata(
-                url, token=self._place.token, timeout=constants.HF_HUB_ETAG_TIMEOUT
-            )
-        except EntryNotFoundError as e:
-            answer = e.response
-            return Absent(
-                answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT) if answer else None
-            )
-        if found.size is None or found.commit_hash is None:
+            told = ask(url, self._headers)
+        except HfHubHTTPError as e:
+            if (absent := _absent(e)) is None:
+                raise
+            return Absent(absent.commit or pinned)
+        if told.size is None or (told.commit is None and not is_digest(told.etag)):
             raise DownloadNetwork(f"the answer for {repo}/{path} is not a Hub's")
-        etag = check_etag(found.etag, f"{repo}/{path}")
-        return RemoteFile(path, found.commit_hash, etag, found.size, found.location)
+        etag = check_etag(told.etag, f"{repo}/{path}")
+        commit = told.commit or pinned or self._listing(repo, revision).commit
+        return RemoteFile(path, commit, etag, told.size, told.location)
 
     def _config(self, file: RemoteFile) -> dict[str, Any] | None:
         if file.size > CONFIG_BYTES_MAX:
@@ -170,7 +172,7 @@ class HfHub:
         hasher = whole_hasher(file.etag, file.size)
         hasher.update(content)
         if hasher.hexdigest() != file.etag:
-            raise DownloadNetwork(f"{file.path} did not arrive as the Hub describes it")
+            raise DigestMismatch(f"{file.path} did not arrive as the Hub describes it")
         try:
             parsed = json.loads(content)
         except ValueError:
@@ -193,6 +195,17 @@ class HfHub:
             raise DownloadNetwork(f"the Hub does not answer for {what}") from e
         except (HFValidationError, OSError, ValueError) as e:
             raise translate(e, what) from e
+
+
+def _absent(error: HfHubHTTPError) -> Absent | None:
+    """What a refusal says if it says that there is no such file. Not every server gives a code with
+    its 404; then it is left to the listing whether there is such a repository."""
+    answer = error.response
+    if answer is None or isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
+        return None
+    if not isinstance(error, EntryNotFoundError) and answer.status_code != 404:
+        return None
+    return Absent(answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT))
 
 
 def translate(error: Exception, what: str) -> MoshidError:

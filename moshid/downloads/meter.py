@@ -36,6 +36,11 @@ class Meter:
         self.hold(files, count_bytes)
         self.job.error = None
 
+    def skipped(self, count_bytes: int) -> None:
+        """Bytes came over the line that were there already."""
+        self.job.bytes_fetched += count_bytes
+        self._tally.count = self.job.bytes_fetched
+
     def hold(self, files: Sequence[JobFile], count_bytes: int) -> None:
         """So many more bytes (fewer, if negative) of a blob are there; ``files`` all show it."""
         for file in files:

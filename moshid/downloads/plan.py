@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+SUSPECTS_MIN: Final = 8
+"""So many chunks are fetched again at once, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,9 @@ def bytes_done(chunks: Iterable[Chunk]) -> int:
     return sum(c.size if c.done else c.durable_bytes for c in chunks)
 
 
-def suspects(chunks: Sequence[Chunk], tried: set[int], batch_min: int = 8) -> list[Chunk]:
+def suspects(
+    chunks: Sequence[Chunk], tried: set[int], batch_min: int = SUSPECTS_MIN
+) -> list[Chunk]:
     """The next chunks to fetch again when the whole is wrong and the disk agrees with the ledger:
     those whose arrival was odd first, then the rest, an eighth of the file at a time."""
     fresh = [c for c in chunks if c.index not in tried]

@@ -14,11 +14,13 @@ from moshid.downloads.cache import check_repo_path
 from moshid.downloads.hub import Absent, Hub, RemoteFile
 from moshid.downloads.ledger import Want
 from moshid.downloads.source import Patience
-from moshid.errors import DownloadNotFound
+from moshid.errors import DigestMismatch, DownloadNetwork, DownloadNotFound
 from moshid.selection import FileGroup, FileSelector
 
 CONFIG: Final = "config.json"
 QUESTIONS_AT_ONCE: Final = 8
+WRONG_MAX: Final = 4
+"""So often may the configuration arrive otherwise than described; then it is the server's."""
 
 
 async def resolve(hub: Hub, repo: str, revision: str) -> str:
@@ -66,10 +68,21 @@ class Prober:
         return list(found.values())
 
     async def _config(self, repo: str, commit: str) -> dict[str, Any] | None:
-        found = await self._head(repo, commit, CONFIG)
-        if isinstance(found, Absent):
-            return None
-        return await self._patience.insist(lambda: self._hub.config(found, repo))
+        """Asks for its place anew whenever it does not arrive: a signed URL lives for a while."""
+        wrong = 0
+
+        async def ask() -> dict[str, Any] | None:
+            nonlocal wrong
+            found = await self._hub.head(repo, commit, CONFIG)
+            try:
+                return None if isinstance(found, Absent) else await self._hub.config(found, repo)
+            except DigestMismatch as e:
+                wrong += 1
+                if wrong >= WRONG_MAX:
+                    raise
+                raise DownloadNetwork(e.message) from e
+
+        return await self._patience.insist(ask)
 
     async def _first(self, repo: str, commit: str, group: FileGroup) -> RemoteFile | None:
         for path in group.candidates:

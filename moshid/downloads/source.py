@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from moshid.downloads.backoff import Backoff
 from moshid.downloads.hub import Absent, Hub
@@ -17,6 +17,10 @@ from moshid.downloads.meter import Meter
 from moshid.errors import DownloadError, DownloadNetwork, DownloadNotFound
 
 T = TypeVar("T")
+
+WHOLES_MAX: Final = 4
+"""So many times in a row the whole file instead of a range: the server knows no ranges."""
+
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +70,16 @@ class Source:
         self._what = (etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
+        self._wholes = 0
+
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether the server gives the file only as a whole."""
+        return self._wholes >= WHOLES_MAX
+
+    def gave(self, *, whole: bool) -> None:
+        """The server answered a range with the whole file, or as it should."""
+        self._wholes = self._wholes + 1 if whole else 0
 
     async def link(self) -> Link:
         """A link that was good when it was last tried; asks the Hub if there is none.

@@ -85,7 +85,8 @@ class Transfer:
         """Fetch suspects again, over a new URL, until some chunk comes out otherwise than before.
         Then nothing is missing, and the whole is worth another look."""
         while True:
-            suspects = plan.suspects(self.chunks, tried)
+            at_least = len(self.chunks) if self.source.in_one_piece else plan.SUSPECTS_MIN
+            suspects = plan.suspects(self.chunks, tried, at_least)
             if not suspects:
                 passes += 1
                 if passes > PASSES_MAX:
@@ -128,14 +129,21 @@ class Transfer:
                 rounds = keeping.create_task(keeper.run())
                 async with asyncio.TaskGroup() as group:
                     hashing = group.create_task(self._hash(partial, keeper)) if whole else None
-                    for _ in range(min(self.profile.connections_max, len(work))):
-                        group.create_task(_work(fetcher, work))
+                    group.create_task(self._bring_in(fetcher, work))
                 for chunk in missing:
                     await keeper.done(chunk)
                 rounds.cancel()
         finally:
             await keeper.flush()
         return hashing.result() if hashing else ""
+
+    async def _bring_in(self, fetcher: Fetcher, work: deque[Chunk]) -> None:
+        """Chunk by chunk over many connections; from a server without ranges, in one stream."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self.profile.connections_max, len(work))):
+                group.create_task(_work(fetcher, work))
+        if work:
+            await fetcher.fetch(*sorted(work, key=lambda c: c.offset), in_one_piece=True)
 
     async def _hash(self, partial: Partial, keeper: Keeper) -> str:
         """The whole-file hash, right behind the contiguous front."""
@@ -211,5 +219,7 @@ class Transfer:
 
 async def _work(fetcher: Fetcher, work: deque[Chunk]) -> None:
     """One connection: chunk after chunk, in the file's order."""
-    while work:
-        await fetcher.fetch(work.popleft())
+    while work and not fetcher.source.in_one_piece:
+        chunk = work.popleft()
+        if not await fetcher.fetch(chunk):
+            work.append(chunk)

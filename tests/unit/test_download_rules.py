@@ -36,10 +36,8 @@ def test_the_exact_range_is_taken(status: int) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
+        {"Content-Type": "text/html; charset=utf-8"},
         {"Content-Length": "100"},
-        {"Content-Length": "1000"},
-        {"Content-Range": "bytes 100-199/1000"},
         RIGHT | {"Content-Range": "bytes 101-200/1000"},
         RIGHT | {"Content-Range": "bytes 100-199/1001"},
         RIGHT | {"Content-Range": "bytes 100-199/*"},
@@ -50,6 +48,18 @@ def test_the_exact_range_is_taken(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 206])
 def test_one_wrong_header_rejects_the_answer(status: int, headers: dict[str, str]) -> None:
     assert judge(status, headers, WANT, TOTAL).verdict is Verdict.WRONG
+
+
+def test_a_body_need_not_tell_its_length() -> None:
+    told = {"Content-Range": RIGHT["Content-Range"]}
+    assert judge(206, told, WANT, TOTAL).verdict is Verdict.TAKE
+    assert judge(200, {}, ByteRange(0, TOTAL), TOTAL).verdict is Verdict.TAKE
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "1000"}])
+def test_the_whole_file_is_told_from_a_wrong_answer(headers: dict[str, str]) -> None:
+    assert judge(200, headers, WANT, TOTAL).verdict is Verdict.WHOLE
+    assert judge(206, headers, WANT, TOTAL).verdict is Verdict.WRONG
 
 
 def test_a_whole_file_may_come_as_200() -> None:
