@@ -135,14 +135,22 @@ class Library:
             ModelNotFound, BadCheckpoint, ModelOutOfMemory, TalkBusy: see there.
         """
         paths = await self.find(model, quality)
-        self._audio.set_codec(paths.codec_spec())
-        return await self._model.load(paths, model=model, quality=paths.quality, wait=wait)
+        status = await self._model.load(paths, model=model, quality=paths.quality, wait=False)
+        self._audio.set_codec(paths.codec_spec())  # not before: a talk may have had it refused
+        if not wait:
+            return status
+        return await self._model.load(paths, model=model, quality=paths.quality)
 
     async def repository(self, name: str) -> str:
-        """The repository that a job id, a model's name or a repository stands for in downloads."""
-        if "/" in name or any(job.id == name for job in self._downloads.list()):
+        """The repository that a job id, a model's name or a repository stands for in downloads.
+
+        Raises:
+            ModelNotFound: it can be none of them.
+        """
+        if any(job.id == name for job in self._downloads.list()):
             return name
-        return (await self.choose(name, "auto")).repo
+        catalogue.resolve(name)
+        return name if "/" in name else (await self.choose(name, "auto")).repo
 
     async def overview(self) -> list[dict[str, Any]]:
         """The contract's ``model.list``: the catalogue, and what is on disk of it."""

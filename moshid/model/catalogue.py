@@ -11,6 +11,7 @@ and with nothing on disk what suits the memory.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,9 @@ QUALITIES: Final = ("bf16", "q8", "q4")
 MEMORY_SHARE: Final = 0.4
 """``auto`` takes a quality whose weights stay below this share of the machine's memory: the rest
 is the cache of keys and values, the system's and other programs'."""
+
+_REPO_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""What the Hub allows, and what is safe as a name of a folder."""
 
 OnDisk = Callable[[str], Mapping[str, Path]]
 """Repository → its files in the cache, path in the repository to file."""
@@ -100,9 +104,9 @@ def resolve(name: str) -> Entry:
                 repos={quality: name},
                 sizes_bytes={quality: entry.sizes_bytes[quality]},
             )
-    owner, slash, repo = name.partition("/")
-    if slash and owner and repo and "/" not in repo:
-        return Entry(name, "a repository on the Hub", {_quality_in_name(repo): name}, {})
+    if _REPO_NAME.fullmatch(name):
+        quality = _quality_in_name(name.partition("/")[2])
+        return Entry(name, "a repository on the Hub", {quality: name}, {})
     close = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.5)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
     raise ModelNotFound(

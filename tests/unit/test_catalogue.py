@@ -57,7 +57,7 @@ def test_a_close_name_is_suggested(name: str) -> None:
     assert "moshika" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["", "zzzz", "/x", "a/", "a/b/c"])
+@pytest.mark.parametrize("name", ["", "zzzz", "/x", "a/", "a/b/c", "a/\0b", "../..", "a/.."])
 def test_what_is_no_name_and_no_repository_is_not_found(name: str) -> None:
     with pytest.raises(ModelNotFound, match="there is no model"):
         resolve(name)
