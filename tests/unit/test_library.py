@@ -25,7 +25,7 @@ class BusyModel(ModelService):
     """A model that is in a talk."""
 
     async def load(self, paths: CheckpointPaths, **_how: Any) -> dict[str, Any]:
-        raise TalkBusy("cannot load another model")
+        raise TalkBusy(f"cannot load {paths.weights}")
 
 
 class Sound(AudioService):
@@ -34,13 +34,14 @@ class Sound(AudioService):
     codecs = 0
 
     def set_codec(self, codec: dict[str, Any] | None) -> None:
-        self.codecs += 1
+        self.codecs += codec is not None
 
 
 class Shelf(Library):
     """Has every model on disk."""
 
     async def find(self, model: str, quality: str = "auto") -> CheckpointPaths:
+        assert (model, quality) == ("moshika", "auto")
         return PATHS
 
 
