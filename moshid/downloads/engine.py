@@ -17,7 +17,7 @@ import certifi
 from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.hub import Hub
-from moshid.downloads.ledger import LedgerThread
+from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.volume import Volume, disk_error
 
 P = ParamSpec("P")

@@ -1,90 +1,26 @@
 """The chunk ledger: what is wanted, what is on disk for good. Owns all queries.
 
-``Ledger`` is plain SQLite and lives in one thread; ``LedgerThread`` is that thread, for callers on
-the event loop. The rule of the whole engine: the ledger never says more than the disk holds.
+``Ledger`` is plain SQLite and lives in one thread (``ledger_thread``). The rule of the whole
+engine: the ledger never says more than the disk holds.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 from moshid.downloads.ledger_file import open_ledger
+from moshid.downloads.ledger_rows import Blob as Blob
+from moshid.downloads.ledger_rows import Counters as Counters
+from moshid.downloads.ledger_rows import FileRow as FileRow
+from moshid.downloads.ledger_rows import JobRow as JobRow
+from moshid.downloads.ledger_rows import Want as Want
 from moshid.downloads.plan import Chunk, split
-from moshid.errors import DiskFull
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What a caller asked for: named files, or (none named) what a quality needs."""
-
-    quality: str
-    files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """The job's counts that outlive the process."""
-
-    job_id: str
-    bytes_fetched: int
-    bytes_rescued: int
-    chunks_corrupt: int
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job as the ledger keeps it. ``error``: JSON or None; ``created_s``: since the epoch."""
-
-    id: str
-    endpoint: str
-    repo: str
-    revision: str
-    commit_hash: str | None
-    profile: str
-    chunk_bytes: int | None
-    workers: int | None
-    state: str
-    error: str | None = None
-    bytes_fetched: int = 0
-    bytes_rescued: int = 0
-    chunks_corrupt: int = 0
-    retries: int = 0
-    created_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """A file of a job; ``etag`` is its digest."""
-
-    path: str
-    etag: str
-    size: int
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Where and when a blob's chunks were last trusted (see schema.sql)."""
-
-    etag: str
-    size: int
-    chunk_bytes: int
-    boot_id: str
-    device: int
-    inode: int
 
 
 class Ledger:
@@ -152,6 +88,43 @@ class Ledger:
     def delete_job(self, job_id: str) -> None:
         """Strike a job and its files; chunks stay, other jobs may want them."""
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def absorb_job(self, job_id: str, other: str) -> None:
+        """Strike another job at the same commit; what it was to fetch, and for which revisions, is
+        this job's from now on, unless it had been given up."""
+        live = (
+            "job_id IN (SELECT id FROM jobs WHERE id = ? AND state NOT IN ('cancelled', 'failed'))"
+        )
+        both = (job_id, other)
+        with self._transaction() as db:
+            sql = "INSERT OR IGNORE INTO wants SELECT ?, quality, files, 0 FROM wants WHERE "
+            db.execute(sql + live, both)
+            sql = "INSERT OR IGNORE INTO refs SELECT ?, revision, asked_s FROM refs WHERE "
+            db.execute(sql + live, both)
+            self.delete_job(other)
+
+    def add_ref(self, job_id: str, revision: str) -> None:
+        """Somebody asked for this job by a revision, now."""
+        sql = "INSERT OR REPLACE INTO refs VALUES (?, ?, ?)"
+        self._db.execute(sql, (job_id, revision, time.time()))
+
+    def refs(self, job_id: str) -> list[str]:
+        """The revisions that a job stands for, besides those which were asked for again later and
+        have another commit since."""
+        sql = (
+            "SELECT r.revision FROM refs r JOIN jobs j ON j.id = r.job_id WHERE j.id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM refs o JOIN jobs k ON k.id = o.job_id"
+            " WHERE o.revision = r.revision AND k.endpoint = j.endpoint AND k.repo = j.repo"
+            " AND k.id <> j.id AND k.state = 'done' AND o.asked_s > r.asked_s)"
+        )
+        return [str(row[0]) for row in self._db.execute(sql, (job_id,))]
+
+    def forget_wants(self, job_id: str, *, resolved: bool) -> None:
+        """A job is to fetch no more what is not resolved into files yet; or nothing at all."""
+        with self._transaction() as db:
+            sql = "DELETE FROM wants WHERE job_id = ? AND (? OR NOT resolved)"
+            db.execute(sql, (job_id, resolved))
+            db.execute("DELETE FROM files WHERE job_id = ? AND ?", (job_id, resolved))
 
     def add_want(self, job_id: str, want: Want) -> bool:
         """Add to what a job is to fetch; False if it was asked for before."""
@@ -261,38 +234,3 @@ class Ledger:
     def forget_checked(self, path: str) -> None:
         """That file was found wrong, or is about to be another."""
         self._db.execute("DELETE FROM checked WHERE path = ?", (path,))
-
-
-class LedgerThread:
-    """The one thread that the ledger lives in. Calls are done in the order they were made."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._ledger: Ledger | None = None
-
-    async def open(self, path: Path) -> None:
-        """Open the ledger; raises as ``open_ledger`` does."""
-        loop = asyncio.get_running_loop()
-        self._ledger = await loop.run_in_executor(self._thread, Ledger, path)
-
-    async def call(
-        self, method: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """``await thread.call(Ledger.jobs)``: run a method of the ledger in its thread."""
-        ledger = self._ledger
-        if ledger is None:
-            raise RuntimeError("the ledger is not open")
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
-        except sqlite3.OperationalError as e:
-            if e.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            raise DiskFull("no room left on the volume of MOSHID_HOME, for the ledger") from e
-
-    def close(self) -> None:
-        """Finish the calls under way, then close. Blocking, briefly."""
-        if self._ledger is not None:
-            self._thread.submit(self._ledger.close)
-        self._ledger = None
-        self._thread.shutdown(wait=True)

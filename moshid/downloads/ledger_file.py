@@ -21,7 +21,12 @@ APPLICATION_ID: Final = 0x6D736864
 SQLITE_PAGE_BYTES_MIN: Final = 512
 """SQLite takes what is shorter for an empty database, and would begin a new one over it."""
 
-MIGRATIONS: Final[Sequence[str]] = ()
+MIGRATIONS: Final[Sequence[str]] = (
+    "CREATE TABLE refs (job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,"
+    " revision TEXT NOT NULL, asked_s REAL NOT NULL, PRIMARY KEY (job_id, revision))"
+    " STRICT, WITHOUT ROWID;"
+    " INSERT INTO refs SELECT id, revision, created_s FROM jobs;",
+)
 """``MIGRATIONS[i]`` turns version ``i + 1`` into ``i + 2``; schema.sql is always the latest."""
 
 

@@ -16,7 +16,8 @@ from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool
 from moshid.downloads.engine import Engine, open_session
 from moshid.downloads.hub import HfHub, Hub, HubPlace
-from moshid.downloads.ledger import Ledger, LedgerThread
+from moshid.downloads.ledger import Ledger
+from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.offline import CacheHub
 from moshid.downloads.profiles import MIB
 from moshid.downloads.volume import MountedVolume, Volume, mount_point_of

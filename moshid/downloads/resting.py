@@ -85,6 +85,13 @@ async def give_up(engine: Engine, job: Job) -> None:
     await load_files(engine, job)
 
 
+async def forget_given_up(engine: Engine, job: Job) -> None:
+    """What an ended job never found, or was cancelled, is not wanted along with what is now."""
+    if job.state in (JobState.FAILED, JobState.CANCELLED):
+        cancelled = job.state is JobState.CANCELLED
+        await engine.ledger.call(Ledger.forget_wants, job.id, resolved=cancelled)
+
+
 def _is_locked(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

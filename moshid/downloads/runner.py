@@ -97,12 +97,11 @@ class JobRunner:
     async def _probe(self) -> None:
         """Pin the commit, and find out which files are wanted that were not wanted before."""
         job, ledger = self._job, self._engine.ledger
-        wants = await ledger.call(Ledger.wants, job.id, resolved=False)
         self._told.moved(JobState.PROBING)
         if not job.commit:
             self._told.pinned(await self._prober.commit(job.repo, job.revision))
             await self._settle_commit()
-        for want in wants:
+        for want in await ledger.call(Ledger.wants, job.id, resolved=False):
             found = await self._prober.files(job.repo, job.commit, want)
             rows = [FileRow(f.path, f.etag, f.size, FileState.QUEUED) for f in found]
             await ledger.call(Ledger.resolve_want, job.id, want, rows)
@@ -113,7 +112,7 @@ class JobRunner:
         job, ledger = self._job, self._engine.ledger
         other = await ledger.call(Ledger.set_commit, job.id, job.commit)
         if other is not None:
-            await ledger.call(Ledger.delete_job, other)
+            await ledger.call(Ledger.absorb_job, job.id, other)
             await ledger.call(Ledger.set_commit, job.id, job.commit)
 
     async def _bring_all(self) -> None:
@@ -125,9 +124,7 @@ class JobRunner:
             for files in blobs.values():
                 group.create_task(self._bring(files))
         self._told.moved(JobState.PUBLISHING)
-        write_ref = self._engine.cache.write_ref
-        job = self._job
-        await self._engine.on_disk(write_ref, job.repo, job.revision, job.commit)
+        await write_refs(self._engine, self._job)
 
     async def _bring(self, files: Sequence[JobFile]) -> None:
         """One blob, which one or more files show."""
@@ -231,12 +228,18 @@ class JobRunner:
                 await self._gate.resize(tuner.next(goodput_bps, troubles))
 
 
+async def write_refs(engine: Engine, job: Job) -> None:
+    """Say in the cache that the revisions which the job stands for are at its commit."""
+    for revision in await engine.ledger.call(Ledger.refs, job.id):
+        await engine.on_disk(engine.cache.write_ref, job.repo, revision, job.commit)
+
+
 async def load_files(engine: Engine, job: Job) -> None:
     """Bring the job's files and sums up to what the ledger knows."""
-    known = {f.path: f for f in job.files}
+    known = {(f.path, f.digest): f for f in job.files}
     job.files = []
     for row in await engine.ledger.call(Ledger.files, job.id):
-        file = known.get(row.path) or await _load_file(engine, row)
+        file = known.get((row.path, row.etag)) or await _load_file(engine, row)
         file.state = FileState(row.state)
         if file.state is FileState.DONE:
             file.bytes_done = file.size

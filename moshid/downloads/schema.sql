@@ -1,4 +1,4 @@
--- The chunk ledger, version 1. Times are seconds since the epoch; digests are raw SHA-256.
+-- The chunk ledger, version 2. Times are seconds since the epoch; digests are raw SHA-256.
 -- Changing it: add a migration to ledger_file.py, and raise nothing here by hand.
 
 CREATE TABLE meta (
@@ -33,6 +33,13 @@ CREATE TABLE wants (                     -- what the callers asked for
     files    TEXT NOT NULL,              -- JSON list of paths; [] means what the quality needs
     resolved INTEGER NOT NULL DEFAULT 0, -- 1: its files are in the table files
     PRIMARY KEY (job_id, quality, files)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE refs (                      -- by which branches, tags or commits the job was asked for
+    job_id   TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    revision TEXT NOT NULL,
+    asked_s  REAL NOT NULL,              -- when that was last
+    PRIMARY KEY (job_id, revision)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE files (

@@ -21,7 +21,7 @@ from moshid.downloads.job import Job, JobError, VerifyReport
 from moshid.downloads.ledger import JobRow, Ledger, Want
 from moshid.downloads.opening import Parts, open_engine
 from moshid.downloads.profiles import PROFILES, Profile, choose
-from moshid.downloads.runner import JobRunner, Told
+from moshid.downloads.runner import JobRunner, Told, write_refs
 from moshid.downloads.states import FINISHED, JobState
 from moshid.downloads.tally import Tally
 from moshid.downloads.verify import cached_job, forget_bad, verify_files
@@ -114,9 +114,13 @@ class DownloadService:
                 where = (self._place.endpoint, repo, revision, commit)
                 row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
                 entry = await self._entries.create(engine, row)
+            await resting.forget_given_up(engine, entry.job)
+            await engine.ledger.call(Ledger.add_ref, entry.job.id, revision)
             new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
             if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
                 await self._queue(entry, restart=new)
+            else:
+                await write_refs(engine, entry.job)
         return entry.job.copy(), created
 
     async def wait(self, job_id: str) -> Job:

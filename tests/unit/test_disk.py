@@ -18,7 +18,8 @@ from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.engine import Engine
 from moshid.downloads.keeper import Keeper, Mark
-from moshid.downloads.ledger import Blob, Counters, Ledger, LedgerThread
+from moshid.downloads.ledger import Blob, Counters, Ledger
+from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.offline import CacheHub
 from moshid.downloads.plan import Chunk
 from moshid.downloads.volume import MountedVolume, disk_error, mount_point_of, nearest

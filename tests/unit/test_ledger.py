@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moshid.downloads import plan
-from moshid.downloads.ledger import Blob, Counters, FileRow, JobRow, Ledger, LedgerThread, Want
+from moshid.downloads.ledger import Blob, Counters, FileRow, JobRow, Ledger, Want
 from moshid.downloads.ledger_file import MIGRATIONS, open_ledger, schema
+from moshid.downloads.ledger_thread import LedgerThread
 from moshid.errors import LedgerBroken, LedgerTooNew
 
 JOB = JobRow("j1", "https://hub", "org/name", "main", "c" * 40, "auto", None, None, "queued")
@@ -139,18 +141,45 @@ def test_a_checked_file_is_known_by_its_identity(path: Path) -> None:
 def test_migrations_bring_an_old_ledger_up_one_by_one(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         ledger.add_job(JOB)
-    steps = ["ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 5", "DROP TABLE meta"]
+    more = ["ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 5", "DROP TABLE meta"]
+    steps = [*MIGRATIONS, *more]
     with closing(open_ledger(path, migrations=steps)) as db:
         assert db.execute("SELECT id, priority FROM jobs").fetchall() == [("j1", 5)]
-    assert pragma(path, "user_version") == 3
+    assert pragma(path, "user_version") == len(steps) + 1
+
+
+def test_a_ledger_of_version_1_comes_to_know_refs(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger.add_job(JOB)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE refs; PRAGMA user_version = 1;")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.refs("j1") == [JOB.revision]
+        fresh = ledger._db.execute("SELECT sql FROM sqlite_schema WHERE name = 'refs'").fetchone()
+    assert "asked_s" in fresh[0]
+
+
+def test_an_absorbed_job_leaves_what_it_was_to_do(path: Path) -> None:
+    other = replace(JOB, id="j2", commit_hash=None, revision="v1")
+    with closing(Ledger(path)) as ledger:
+        for job in (JOB, other):
+            ledger.add_job(job)
+            ledger.add_ref(job.id, job.revision)
+            ledger.add_want(job.id, Want("", (job.id,)))
+        ledger.absorb_job("j2", "j1")
+        assert [j.id for j in ledger.jobs()] == ["j2"]
+        assert set(ledger.refs("j2")) == {"main", "v1"}
+        wants = ledger.wants("j2", resolved=False)
+    assert wants == [Want("", ("j1",)), Want("", ("j2",))]
 
 
 def test_a_failed_migration_leaves_the_old_version(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         ledger.add_job(JOB)
+    bad = "DROP TABLE checked; DROP TABLE no_such_table"
     with pytest.raises(LedgerBroken):
-        open_ledger(path, migrations=["DROP TABLE checked; DROP TABLE no_such_table"])
-    assert pragma(path, "user_version") == 1
+        open_ledger(path, migrations=[*MIGRATIONS, bad])
+    assert pragma(path, "user_version") == len(MIGRATIONS) + 1
     with closing(Ledger(path)) as ledger:
         ledger.set_checked("/f", 1, 2, 3)
 
@@ -194,7 +223,7 @@ def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
     path.touch()
     with closing(open_ledger(path)):
         pass
-    assert pragma(path, "user_version") == 1
+    assert pragma(path, "user_version") == len(MIGRATIONS) + 1
 
 
 def test_the_schema_is_package_data() -> None:
