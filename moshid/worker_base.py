@@ -62,6 +62,11 @@ class Control:
         """Readable while requests may be waiting; ``take`` drains it."""
         return self._wake_r
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether ``take`` would give one."""
+        return bool(self._requests)
+
     def start(self) -> None:
         """Begin to read, and tell the daemon that this worker is up."""
         threading.Thread(target=self._read, name="control", daemon=True).start()

@@ -78,7 +78,7 @@ class Residency:
         """Begin to load ``target``; nothing may be resident.
 
         Raises:
-            ShuttingDown: ``close`` was called.
+            ShuttingDown: ``refuse`` was called.
         """
         if self._stopping:
             raise ShuttingDown("the daemon is stopping")
@@ -114,10 +114,9 @@ class Residency:
         self._settled.set()
         self.set_state(State.UNLOADED)
 
-    async def close(self) -> None:
-        """Drop the model and take no other."""
+    def refuse(self) -> None:
+        """Take no other model from here on."""
         self._stopping = True
-        await self.drop()
 
     def set_state(self, new: State) -> None:
         """Go to ``new`` by the table, and tell."""

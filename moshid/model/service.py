@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from moshid.carried import Carried
 from moshid.errors import (
     ModelError,
     ModelNotLoaded,
@@ -32,8 +33,6 @@ from moshid.settings import Settings
 from moshid.supervisor import WorkerProcess
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 NO_STEP_MS: Final = {"p50": None, "p95": None, "p99": None}
 """Step times while none are known: the status keeps its shape."""
@@ -55,10 +54,12 @@ class ModelService:
     """One resident model. Everything runs in the daemon's event loop."""
 
     def __init__(self, settings: Settings, bus: Bus, *, worker_module: str = WORKER_MODULE) -> None:
+        self._settings = settings
         self._bus = bus
         self._residency = Residency(settings, self._on_event, worker_module=worker_module)
         self._changing = asyncio.Lock()
-        self._changes: set[asyncio.Task[Any]] = set()
+        self._changes = Carried()
+        self._benching = asyncio.Lock()
         self._talk: _Talk | None = None
         bus.provide_snapshot("model", lambda: {"status": self.status()})
 
@@ -68,7 +69,9 @@ class ModelService:
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            await self._residency.close()
+            self._residency.refuse()
+            await self._changes.settle()
+            await self._residency.drop()
 
     @property
     def state(self) -> State:
@@ -127,7 +130,7 @@ class ModelService:
             MoshidError: what the loading ran into (BadCheckpoint, ModelOutOfMemory, ...).
         """
         resident = self._residency
-        target = await self._whole(
+        target = await self._changes.through(
             self._switch(Target(model, paths), any_quality=quality == "auto")
         )
         if not wait:
@@ -145,7 +148,7 @@ class ModelService:
         Raises:
             TalkBusy: a talk is going on.
         """
-        await self._whole(self._drop())
+        await self._changes.through(self._drop())
         return self.status()
 
     async def bench(self, steps: int = 100) -> dict[str, Any]:
@@ -154,11 +157,13 @@ class ModelService:
         Raises:
             ModelNotLoaded: no model is ready.
             TalkBusy: a talk is going on.
+            ModelError: a talk began meanwhile, and the benchmark gave way to it.
             InvalidParams: too few or too many steps.
         """
         params = plain(parse({"steps": steps}, messages.BenchParams))
-        self._refuse_in_talk("benchmark the model")
-        return await _call(self._need_worker(), "bench", params)
+        async with self._benching:  # one benchmark does not give way to another
+            self._refuse_in_talk("benchmark the model")
+            return await _call(self._need_worker(), "bench", params)
 
     async def begin_talk(
         self,
@@ -206,10 +211,14 @@ class ModelService:
             self._talk = None
         worker = self._residency.worker
         if worker is not None and self.state in (State.READY, State.BUSY):
+            patience_s = self._settings.stop_timeout_s / 2
             try:
-                await worker.call("talk_stop", {"session": session})
-            except (NoTalk, WorkerDied) as e:
+                await worker.call("talk_stop", {"session": session}, timeout_s=patience_s)
+            except NoTalk as e:
                 log.debug("talk %s is over for the model: %s", session, e)
+            except WorkerDied as e:
+                log.warning("the model is not given back: %s", e)
+                await worker.kill()  # if it hangs; then it is started again
         self._back_to_ready()
 
     async def _switch(self, target: Target, *, any_quality: bool) -> Target:
@@ -228,18 +237,6 @@ class ModelService:
         async with self._changing:
             self._refuse_in_talk("unload the model")
             await self._residency.drop()
-
-    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
-        """Carry ``change`` through even when its caller is cancelled half-way."""
-        task = asyncio.create_task(change)
-        self._changes.add(task)
-        task.add_done_callback(self._changed)
-        return await asyncio.shield(task)
-
-    def _changed(self, task: asyncio.Task[Any]) -> None:
-        self._changes.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.debug("a change of the model was refused: %s", error)
 
     def _refuse_in_talk(self, what: str) -> None:
         if self._talk is not None:

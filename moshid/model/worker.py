@@ -22,6 +22,7 @@ from moshid import worker_base
 from moshid.errors import (
     InternalError,
     InvalidParams,
+    ModelError,
     ModelNotLoaded,
     MoshidError,
     NoTalk,
@@ -207,7 +208,12 @@ class ModelWorker:
         rng = random.Random(0)
         engine.begin(0, Sampling())
         times = StepTimes(params.steps)
-        for _ in range(params.steps):
+        for done in range(params.steps):
+            if self._control.has_requests:
+                raise ModelError(
+                    f"the benchmark gave way after {done} of {params.steps} steps",
+                    hint="The model was wanted for something else; repeat the call.",
+                )
             heard = [rng.randrange(engine.card) for _ in range(engine.facts.codebooks_user)]
             with times.measure():
                 engine.step(heard)
