@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -239,7 +240,7 @@ async def load_files(engine: Engine, job: Job) -> None:
     known = {(f.path, f.digest): f for f in job.files}
     job.files = []
     for row in await engine.ledger.call(Ledger.files, job.id):
-        file = known.get((row.path, row.etag)) or await _load_file(engine, row)
+        file = known.get((row.path, row.etag)) or await _load_file(engine, job.repo, row)
         file.state = FileState(row.state)
         if file.state is FileState.DONE:
             file.bytes_done = file.size
@@ -248,12 +249,20 @@ async def load_files(engine: Engine, job: Job) -> None:
     job.bytes_done = sum(f.bytes_done for f in job.files)
 
 
-async def _load_file(engine: Engine, row: FileRow) -> JobFile:
-    """A file with what the ledger knows of its blob."""
-    chunks = await engine.ledger.call(Ledger.chunks, row.etag)
-    file = JobFile(row.path, row.size, row.etag, bytes_done=bytes_done(chunks))
-    file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
+async def _load_file(engine: Engine, repo: str, row: FileRow) -> JobFile:
+    """A file with what the ledger knows of its blob, if that is still there."""
+    file = JobFile(row.path, row.size, row.etag)
+    cache = engine.cache
+    if await engine.disk.run(_exists, cache.blob(repo, row.etag), cache.partial(row.etag)):
+        chunks = await engine.ledger.call(Ledger.chunks, row.etag)
+        file.bytes_done = bytes_done(chunks)
+        file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
     return file
+
+
+def _exists(*paths: Path) -> bool:
+    """Whether one of them is there, as far as can be seen. Blocking."""
+    return any(os.path.exists(p) for p in paths)
 
 
 def allocated_bytes(path: Path) -> int:

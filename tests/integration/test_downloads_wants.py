@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
@@ -118,3 +119,19 @@ async def test_an_older_commit_that_ends_later_does_not_turn_the_branch_back(
         await service.resume(first.id)
         assert (await service.wait(first.id)).state is JobState.DONE
     assert (tmp_path / "cache" / "models--org--parrot" / "refs" / "main").read_text() == new
+
+
+async def test_what_another_job_had_and_is_gone_is_not_counted(tmp_path: Path) -> None:
+    """The ledger still knows the chunks; neither the cache nor a partial file has them."""
+    repos = {"org/one": OddRepo(Odd(), FILES), "org/two": OddRepo(Odd(), FILES)}
+    cache = tmp_path / "cache"
+    async with (
+        OddHub(repos) as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, cache)) as service,
+    ):
+        for repo in repos:
+            job, _ = await service.start(repo)
+            job = await service.wait(job.id)
+            assert (job.state, job.bytes_fetched) == (JobState.DONE, job.bytes_total)
+            assert (job.bytes_rescued, job.bytes_refetched) == (0, 0)
+            shutil.rmtree(cache)
