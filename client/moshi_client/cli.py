@@ -7,10 +7,18 @@ import functools
 import os
 import sys
 
-from moshi_client import __version__
+from moshi_client import __version__, usage
 from moshi_client.commands import MODULES
 from moshi_client.context import Context
-from moshi_client.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, ClientError, UsageError
+from moshi_client.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ClientError,
+    OutputFailed,
+    RemoteError,
+    UsageError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,22 +118,40 @@ def main(
 ) -> int:
     """Run one command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    _open_closed_streams()
     fallback = argparse.Namespace(json="--json" in argv)
     ctx = Context(fallback, env or os.environ, out or sys.stdout, err or sys.stderr)
     try:
-        args = build_parser().root.parse_args(argv)
+        commands = build_parser()
+        args = commands.root.parse_args(argv)
         ctx = Context(args, ctx.env, ctx.out, ctx.err)
         run: Run = args.run
         return run(ctx, args)
     except ClientError as e:
+        if isinstance(e, RemoteError) and e.kind == "rpc.invalid_params":
+            usage.speak_of_flags(e, commands.parsers[args.command])
         ctx.report(e)
+        if isinstance(e, OutputFailed):
+            _discard_output()
         return e.exit_code
     except KeyboardInterrupt:
         ctx.say("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # whoever read it has gone
         return EXIT_FAILED
     except SystemExit as e:  # argparse after --help or --version
         return EXIT_OK if e.code is None else int(e.code)
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that the shell closed (``>&-``); give it one that leads
+    nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as we live)
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from trying again, and complaining, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

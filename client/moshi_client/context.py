@@ -10,7 +10,7 @@ import json
 import os
 
 from moshi_client import places
-from moshi_client.errors import ClientError, DaemonNotRunning
+from moshi_client.errors import ClientError, DaemonNotRunning, OutputFailed
 from moshi_client.wire import Connection
 
 TYPE_CHECKING = False
@@ -75,9 +75,18 @@ class Context:
         self.write((json.dumps(data, ensure_ascii=False) if self.json else text) + "\n")
 
     def write(self, text: str) -> None:
-        """Raw text on stdout, at once."""
-        self.out.write(text)
-        self.out.flush()
+        """Raw text on stdout, at once.
+
+        Raises:
+            OutputFailed: it cannot be written. A reader that has gone is a BrokenPipeError.
+        """
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise OutputFailed(f"the output cannot be written: {e.strerror}") from e
 
     def say(self, text: str) -> None:
         """Something worth knowing, on stderr; nothing with --json."""

@@ -3,6 +3,7 @@
 ::
 
     ClientError                1  client.failed
+    ├─ OutputFailed            1  client.failed
     ├─ UsageError              2  client.usage
     ├─ DaemonNotRunning        3  client.not_running
     │  └─ ConnectionLost       3  client.connection_lost
@@ -44,6 +45,10 @@ class ClientError(Exception):
     def to_json(self) -> dict[str, Any]:
         """The value of ``error`` in the JSON object that ``--json`` puts on stderr."""
         return {"kind": self.kind, "message": self.message, "hint": self.hint, "retryable": False}
+
+
+class OutputFailed(ClientError):
+    """Standard output cannot be written: a full disk, for example."""
 
 
 class UsageError(ClientError):

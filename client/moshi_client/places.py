@@ -65,6 +65,15 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
+def is_same_file(one: str, other: str) -> bool:
+    """Whether both paths lead to one file, there already or yet to be written."""
+    one, other = absolute(one), absolute(other)
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
 def _from_config(path: str) -> str | None:
     try:
         with open(path, "rb") as file:

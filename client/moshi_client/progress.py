@@ -32,16 +32,25 @@ class ProgressLine:
         self._clock = clock
         self._drawn_at = -REDRAW_INTERVAL_S
         self._shown = False
+        self._stage = ""
         self._plain_at = float("-inf")
         self._plain_fraction = -1.0
         self._plain_stage = ""
 
+    @property
+    def columns(self) -> int | None:
+        """Characters that there is room for; None where lines may be of any length."""
+        return _columns(self._ctx) - 1 if self._ctx.live else None
+
     def show(self, text: str, *, fraction: float = 0.0, stage: str = "") -> None:
-        """Show ``text``; ``fraction`` and ``stage`` decide when a plain line is due."""
+        """Show ``text``; a new ``stage`` at once, else now and then, as ``fraction`` grows."""
         now = self._clock()
         if self._ctx.live:
-            if now - self._drawn_at >= REDRAW_INTERVAL_S or fraction >= 1.0:
+            # A change of state may be the last news for long, so it is never left out.
+            soon = now - self._drawn_at < REDRAW_INTERVAL_S and stage == self._stage
+            if not soon or fraction >= 1.0:
                 self._draw(text, now)
+                self._stage = stage
         elif self._is_due(now, fraction, stage):
             self._ctx.say(text)
 
@@ -53,8 +62,7 @@ class ProgressLine:
             self._shown = False
 
     def _draw(self, text: str, now: float) -> None:
-        width = _columns(self._ctx) - 1
-        self._ctx.err.write("\r" + text[:width] + "\x1b[K")
+        self._ctx.err.write("\r" + text[: self.columns] + "\x1b[K")
         self._ctx.err.flush()
         self._drawn_at, self._shown = now, True
 
@@ -69,20 +77,42 @@ class ProgressLine:
         return due
 
 
-def job_line(job: Json, bar_width: int = 20) -> str:
-    """A download job as one line: name, bar, share, bytes, rate, time left, state."""
+def job_line(job: Json, bar_width: int = 20, *, columns: int | None = None) -> str:
+    """A download job as one line: name, bar, share, bytes, rate, time left, state.
+
+    ``columns``: what matters least is left out until it fits, as far as that goes.
+    """
+    parts = _job_parts(job, bar_width)
+    line = "  ".join(parts.values())
+    for name in _LEAST_FIRST if columns is not None else ():
+        if len(line) <= (columns or 0):
+            break
+        if name == "name":
+            parts["name"] = parts["name"].rpartition("/")[2]
+        elif name != "state" or parts["state"] == "downloading":  # its rate and ETA say that
+            parts.pop(name, None)
+        line = "  ".join(parts.values())
+    return line
+
+
+_LEAST_FIRST = ("bar", "name", "bytes", "rate", "state", "eta")
+
+
+def _job_parts(job: Json, bar_width: int) -> dict[str, str]:
     total, done = job.get("bytes_total") or 0, job.get("bytes_done") or 0
-    parts = [str(job.get("repo") or job.get("id"))]
+    parts = {"name": str(job.get("repo") or job.get("id"))}
     if total:
         share = done / total
-        parts += [render.bar(share, bar_width), f"{share * 100:5.1f} %"]
-        parts.append(f"{render.size(done)} of {render.size(total)}")
+        parts["bar"] = render.bar(share, bar_width)
+        parts["share"] = f"{share * 100:5.1f} %"
+        parts["bytes"] = f"{render.size(done)} of {render.size(total)}"
     if job.get("state") == "downloading":
-        parts += [render.rate(job.get("rate_bps")), f"ETA {render.duration(job.get('eta_s'))}"]
-    parts.append(str(job.get("state")))
-    if (error := job.get("error")) and job.get("state") != "failed":
-        parts.append(f"({error.get('message')})")
-    return "  ".join(parts)
+        parts["rate"] = render.rate(job.get("rate_bps"))
+        parts["eta"] = f"ETA {render.duration(job.get('eta_s'))}"
+    parts["state"] = str(job.get("state"))
+    if error := job.get("error"):
+        parts["why"] = f"({error.get('message')})"
+    return parts
 
 
 def job_fraction(job: Json) -> float:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 FINAL_STATES = ("stopped", "failed")
 LINE_CHARS = 72
+TAIL_CHARS = 40
+"""The newest words beside the meter, until their line is full."""
+
 _METER_FLOOR_DBFS = -60.0
 _REASONS = {
     "input_end": "the input ended",
@@ -95,13 +98,14 @@ class TalkView:
     def summary(self) -> str:
         """The end of the talk in a few lines."""
         status = self.status
-        reason = str(status.get("reason") or status.get("state"))
+        reason = str(status.get("reason") or (status.get("state") if self.is_over else "cut off"))
         step_ms = (status.get("stage_ms") or {}).get("step")
         lines = [
             f"{self.session}: {_REASONS.get(reason, reason)} after "
             f"{status.get('seconds') or 0:.1f} s, "
             f"{render.count(status.get('frames') or 0, 'frame')}, "
-            f"{status.get('lagged_frames') or 0} lagged, {status.get('underruns') or 0} underruns",
+            f"{status.get('lagged_frames') or 0} lagged, "
+            f"{render.count(status.get('underruns') or 0, 'underrun')}",
             f"latency {render.percentiles(status.get('latency_ms'))}; step "
             f"{render.percentiles(step_ms)}; seed {self._seed}",
         ]
@@ -130,7 +134,8 @@ class TalkView:
     def _show_preparation(self, topic: str, data: Json) -> None:
         if topic == "download" and (job := data.get("job")):
             fraction, stage = progress.job_fraction(job), str(job.get("state"))
-            self._line.show(progress.job_line(job), fraction=fraction, stage=stage)
+            line = progress.job_line(job, columns=self._line.columns)
+            self._line.show(line, fraction=fraction, stage=stage)
         elif topic == "model" and (status := data.get("status")):
             stage = str((status.get("progress") or {}).get("stage") or status.get("state"))
             if stage not in ("ready", "busy"):
@@ -150,8 +155,10 @@ class TalkView:
     def _meter(self, levels: Json) -> str:
         you = render.bar(_loudness(levels.get("input_dbfs")), 10)
         moshi = render.bar(_loudness(levels.get("output_dbfs")), 10)
-        tail = self._partial[-40:] if self._split_lines else ""
-        return f"you {you}  moshi {moshi}  {tail}".rstrip()
+        meter = f"you {you}  moshi {moshi}  "
+        room = min(TAIL_CHARS, (self._line.columns or 0) - len(meter))
+        tail = self._partial[-room:] if self._split_lines and room > 0 else ""
+        return (meter + tail).rstrip()
 
 
 def _loudness(dbfs: float | None) -> float:

@@ -74,7 +74,8 @@ class JobWatch:
         self._on_job(job)
         if job["state"] not in FINAL_STATES:
             fraction, stage = progress.job_fraction(job), str(job["state"])
-            self._line.show(progress.job_line(job), fraction=fraction, stage=stage)
+            line = progress.job_line(job, columns=self._line.columns)
+            self._line.show(line, fraction=fraction, stage=stage)
         return job
 
     def _reconnect(self) -> Connection:

@@ -33,6 +33,11 @@ def test_the_last_lines_also_while_the_daemon_is_down(home: Path) -> None:
     assert run_client(home, "logs", "-n", "1").stdout == "12:00  info  moshid.x  m29 pid=7\n"
 
 
+def test_no_lines_asked_for_are_no_lines(home: Path) -> None:
+    assert run_client(home, "logs", "-n", "0").stdout == ""
+    assert run_client(home, "logs", "-n", "-1").returncode == 2
+
+
 def test_json_is_one_object(home: Path) -> None:
     report = json.loads(run_client(home, "logs", "-n", "2", "--json").stdout)
     assert report["file"] == str(home / "moshid.log")

@@ -186,6 +186,7 @@ def test_losing_the_daemon_is_3(daemon: FakeDaemon) -> None:
         out, err = process.communicate()
     assert process.returncode == 3
     assert out == " Hi\n"
+    assert "t-1: cut off after" in err
     assert "the daemon went away, and the talk with it" in err
 
 

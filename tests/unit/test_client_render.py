@@ -120,6 +120,31 @@ def test_job_line_says_why_it_is_paused() -> None:
     assert progress.job_line(paused).endswith("paused  (no room)")
 
 
+def test_job_line_says_why_it_failed() -> None:
+    failed = job(250, "failed") | {"error": {"message": "no such file"}}
+    assert progress.job_line(failed).endswith("failed  (no such file)")
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        (200, progress.job_line(job(250))),
+        (70, "kyutai/x   25.0 %  250 B of 1.0 kB  2.0 MB/s  ETA 1:01  downloading"),
+        (60, "x   25.0 %  250 B of 1.0 kB  2.0 MB/s  ETA 1:01  downloading"),
+        (50, "x   25.0 %  2.0 MB/s  ETA 1:01  downloading"),
+        (39, "x   25.0 %  ETA 1:01  downloading"),
+        (25, "x   25.0 %  ETA 1:01"),
+        (5, "x   25.0 %"),
+    ],
+)
+def test_job_line_leaves_out_what_matters_least(columns: int, text: str) -> None:
+    assert progress.job_line(job(250), columns=columns) == text
+
+
+def test_job_line_keeps_a_state_that_nothing_else_tells() -> None:
+    assert progress.job_line(job(250, "paused"), columns=5) == "x   25.0 %  paused"
+
+
 def test_terminal_line_is_drawn_over_and_erased() -> None:
     err, clock = Terminal(), Clock()
     line = progress.ProgressLine(context(err), clock)
@@ -133,6 +158,14 @@ def test_terminal_line_is_drawn_over_and_erased() -> None:
     assert drawn[2] == "two" + "x" * 76 + "\x1b[K"
     assert drawn[3] == "\x1b[K"
     assert len(drawn) == 4
+
+
+def test_a_new_stage_is_drawn_at_once() -> None:
+    err, clock = Terminal(), Clock()
+    line = progress.ProgressLine(context(err), clock)
+    line.show("queued", stage="queued")
+    line.show("paused (no room)", stage="paused")
+    assert err.getvalue().endswith("\rpaused (no room)\x1b[K")
 
 
 def test_elsewhere_plain_lines_come_now_and_then() -> None:

@@ -28,7 +28,9 @@ def register(commands: Commands) -> None:
         "such and anything else as a string. Without --json the result is indented.",
     )
     call.add_argument("method", metavar="METHOD", help="see moshi-client methods")
-    call.add_argument("params", metavar="JSON|KEY=VALUE", nargs="*", help="its parameters")
+    call.add_argument(
+        "params", metavar="JSON|KEY=VALUE", nargs="*", default=[], help="its parameters"
+    )
     commands.add("methods", _methods, "the methods of the control protocol")
 
 

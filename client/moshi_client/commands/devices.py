@@ -27,6 +27,8 @@ def _devices(ctx: Context, _args: argparse.Namespace) -> int:
         result = connection.call("audio.devices")
     parts = [_table("INPUT", result["input"]), _table("OUTPUT", result["output"])]
     ctx.emit(result, "\n\n".join(parts))
+    if not (result["input"] and result["output"]):
+        ctx.say("without both, talk by files: moshi-client talk --in FILE --out FILE")
     return EXIT_OK
 
 

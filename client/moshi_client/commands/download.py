@@ -35,11 +35,17 @@ def register(commands: Commands) -> None:
     )
     targets.add_quality(parser)
     parser.add_argument(
-        "--file", action="append", metavar="PATH", help="only this file of the repository; repeat"
+        "--file",
+        dest="files",
+        action="append",
+        metavar="PATH",
+        help="only this file of the repository; repeat",
     )
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit (default: main)")
     parser.add_argument("--profile", choices=targets.PROFILES, help="how to fetch (default: auto)")
-    parser.add_argument("--chunk-size", metavar="SIZE", help="over the profile's, as 8M")
+    parser.add_argument(
+        "--chunk-size", dest="chunk_bytes", metavar="SIZE", help="over the profile's, as 8M"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="over the profile's connections")
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument("--wait", action="store_true", help="until it is done (the default)")
@@ -89,14 +95,12 @@ def _params(args: argparse.Namespace) -> Json:
             "Give a model or a Hub repository: moshi-client models.",
         )
     params = targets.model_or_repo(args.target)
-    params |= targets.given(args, "quality", "revision", "profile", "workers")
-    if args.file:
-        params["files"] = args.file
-    if args.chunk_size:
+    params |= targets.given(args, "quality", "revision", "profile", "workers", "files")
+    if args.chunk_bytes:
         try:
-            params["chunk_bytes"] = render.parse_size(args.chunk_size)
+            params["chunk_bytes"] = render.parse_size(args.chunk_bytes)
         except ValueError as e:
-            raise UsageError(f"--chunk-size: {args.chunk_size!r} is no size, as 8M") from e
+            raise UsageError(f"--chunk-size: {args.chunk_bytes!r} is no size, as 8M") from e
     return params
 
 

@@ -28,7 +28,7 @@ def register(commands: Commands) -> None:
     listing.add_argument("--follow", action="store_true", help="go on, one line a change")
     commands_by_name = {
         "pause": "pause a download, keeping what is there",
-        "resume": "let a paused or failed download go on",
+        "resume": "let a paused, failed or cancelled download go on",
         "cancel": "cancel a download and delete its partial files",
     }
     for name, summary in commands_by_name.items():

@@ -31,9 +31,14 @@ def register(commands: Commands) -> None:
         "the daemon's log",
         more='With --json: {"file": ..., "lines": [...]}, or one line each with --follow.',
     )
-    parser.add_argument("--follow", action="store_true", help="go on as it grows")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
     parser.add_argument(
-        "-n", dest="lines", type=int, default=20, metavar="N", help="the last N lines (default: 20)"
+        "-n",
+        dest="lines",
+        type=_count,
+        default=20,
+        metavar="N",
+        help="the last N lines (default: 20)",
     )
 
 
@@ -44,16 +49,23 @@ def _logs(ctx: Context, args: argparse.Namespace) -> int:
     except FileNotFoundError as e:
         raise ClientError(f"there is no log at {path}", ctx.start_hint()) from e
     with file:
-        last = list(deque(file, maxlen=max(0, args.lines)))
+        last = list(deque(file, maxlen=args.lines))
         if not args.follow:
             parsed = [_parse(line) for line in last]
             data = {"file": path, "lines": parsed}
-            ctx.emit(data, "\n".join(_text(entry) for entry in parsed))
+            if parsed or ctx.json:
+                ctx.emit(data, "\n".join(_text(entry) for entry in parsed))
             return EXIT_OK
         for line in last:
             _emit_line(ctx, line)
         follow(ctx, path, file)
     return EXIT_OK
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise ValueError(text)
+    return number
 
 
 def log_file(ctx: Context) -> str:

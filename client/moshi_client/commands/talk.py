@@ -40,7 +40,7 @@ def register(commands: Commands) -> None:
     add("--out", dest="out_file", metavar="FILE", help="a WAV file in place of the speaker")
     add("--fast", action="store_true", default=None, help="with files: not at real time")
     add("--seconds", type=float, metavar="N", help="stop after so long")
-    add("--record", metavar="DIR", help="keep both sides and the transcript there")
+    add("--record", metavar="DIR", help="keep both sides and the transcript there (not built)")
     add("--engine", choices=("moshi", "echo"), help="echo: a sound check without any model")
     add(
         "--no-echo-cancel",
@@ -118,6 +118,11 @@ def _params(args: argparse.Namespace) -> Json:
             )
         if path is not None:
             params[name] = places.absolute(path)
+    if args.in_file and args.out_file and places.is_same_file(args.in_file, args.out_file):
+        raise UsageError(
+            "--in and --out name the same file",
+            "Give --out another one: what is said would be lost.",
+        )
     return params
 
 

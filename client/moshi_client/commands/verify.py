@@ -37,6 +37,8 @@ def _verify(ctx: Context, args: argparse.Namespace) -> int:
     with connection:
         result = connection.call("download.verify", params)
     ctx.emit(result, _text(result))
+    if not (result.get("ok") or args.repair):
+        ctx.say(f"fetch what is bad again: moshi-client verify {args.target} --repair")
     return EXIT_OK if result.get("ok") else EXIT_FAILED
 
 

@@ -1,0 +1,132 @@
+"""What the user reads when something is wrong: flags by their names, no traceback, what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.client_process import client_env, run_client, short_home
+from tests.fakes.fake_daemon import FakeDaemon, Fault
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    with short_home() as home, FakeDaemon(home / "moshid.sock") as fake:
+        yield fake
+
+
+@pytest.mark.parametrize(
+    ("args", "method", "said", "shown"),
+    [
+        (
+            ("bench", "--steps", "0"),
+            "model.bench",
+            "model.bench: Expected `int` >= 1 - at `$.steps`",
+            "error: --steps: expected int >= 1",
+        ),
+        (
+            ("download", "demo", "--chunk-size", "1"),
+            "download.start",
+            "chunk_bytes is 65536 to 1073741824",
+            "error: --chunk-size is 65536 to 1073741824",
+        ),
+        (
+            ("talk", "--fast"),
+            "talk.start",
+            "fast needs both in_file and out_file: devices run in real time",
+            "error: --fast needs both --in and --out: devices run in real time",
+        ),
+        (
+            ("events", "nope"),
+            "events.subscribe",
+            "events.subscribe: Invalid enum value 'nope' - at `$.topics[0]`",
+            "error: TOPIC: invalid enum value 'nope'",
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_told_as_the_flag_it_came_by(
+    daemon: FakeDaemon, args: tuple[str, ...], method: str, said: str, shown: str
+) -> None:
+    daemon.replies[method] = Fault("rpc.invalid_params", said)
+    done = run_client(daemon.path.parent, *args)
+    assert done.returncode == 2
+    assert done.stderr == f"{shown}\nhint: See moshi-client {args[0]} --help.\n"
+
+
+def test_call_shows_the_daemons_own_words(daemon: FakeDaemon) -> None:
+    said = "model.bench: Expected `int` >= 1 - at `$.steps`"
+    daemon.replies["model.bench"] = Fault("rpc.invalid_params", said)
+    done = run_client(daemon.path.parent, "call", "model.bench", "steps=0")
+    assert done.stderr == f"error: {said}\nhint: hint of rpc.invalid_params\n"
+
+
+def test_call_asks_for_a_method_only(daemon: FakeDaemon) -> None:
+    done = run_client(daemon.path.parent, "call")
+    assert "required: METHOD\n" in done.stderr
+
+
+@pytest.mark.parametrize("out", ["same.wav", "link.wav", "./same.wav"])
+def test_a_talk_may_not_overwrite_what_is_said(
+    daemon: FakeDaemon, tmp_path: Path, out: str
+) -> None:
+    said = tmp_path / "same.wav"
+    said.write_bytes(b"RIFF")
+    (tmp_path / "link.wav").hardlink_to(said)
+    done = run_client(daemon.path.parent, "talk", "--in", str(said), "--out", f"{tmp_path}/{out}")
+    assert done.returncode == 2
+    assert "name the same file" in done.stderr
+    assert daemon.params_of("talk.start") == []
+
+
+def test_what_is_bad_comes_with_the_command_that_repairs_it(daemon: FakeDaemon) -> None:
+    daemon.replies["download.verify"] = {"ok": False, "files": [], "repaired_bytes": 0}
+    assert "verify demo --repair" in run_client(daemon.path.parent, "verify", "demo").stderr
+    done = run_client(daemon.path.parent, "verify", "demo", "--repair")
+    assert done.returncode == 1
+    assert "--repair" not in done.stderr
+
+
+def test_no_device_comes_with_the_way_without(daemon: FakeDaemon) -> None:
+    daemon.replies["audio.devices"] = {"input": [], "output": []}
+    done = run_client(daemon.path.parent, "devices")
+    assert "talk --in FILE --out FILE" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("args", [("downloads",), ("downloads", "--json")], ids=str)
+def test_output_that_cannot_be_written_is_a_failure(
+    daemon: FakeDaemon, args: tuple[str, ...]
+) -> None:
+    daemon.replies["download.list"] = {"jobs": []}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-S", "-m", "moshi_client", *args],
+            env=client_env(daemon.path.parent),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    if "--json" in args:
+        assert json.loads(done.stderr)["error"]["kind"] == "client.failed"
+    else:
+        assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_fault(daemon: FakeDaemon, closed: str) -> None:
+    daemon.replies["download.list"] = {"jobs": []}
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -S -m moshi_client downloads {closed}"],
+        env=client_env(daemon.path.parent),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
