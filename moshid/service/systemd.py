@@ -13,10 +13,11 @@ from typing import Final
 from moshid.errors import ServiceFailed
 from moshid.service import files
 from moshid.service.job import kill_after_s
-from moshid.service.runner import Ran, Runner, shown
+from moshid.service.runner import Runner, shown
 from moshid.settings import Settings
 
 UNIT: Final = "moshid.service"
+_NO_BUS: Final = ", in a login session (or after: loginctl enable-linger {})"
 
 
 class Systemd:
@@ -78,12 +79,13 @@ class Systemd:
         Raises:
             ServiceFailed: no systemctl, no user bus, or the unit does not start.
         """
-        self._must_exist(self._by_hand())
+        by_hand = f"systemctl --user daemon-reload && systemctl --user enable --now {UNIT}"
+        self._must_exist(by_hand)
         was_active, _ = self.state()
-        self._systemctl("daemon-reload")
-        self._systemctl("enable", "--now", UNIT)
+        self._systemctl("daemon-reload", by_hand=by_hand)
+        self._systemctl("enable", "--now", UNIT, by_hand=by_hand)
         if changed and was_active:
-            self._systemctl("restart", UNIT)
+            self._systemctl("restart", UNIT, by_hand=by_hand)
         return [
             "started, and again at every login",
             f"to have it run without a login: loginctl enable-linger {_user()}",
@@ -95,13 +97,14 @@ class Systemd:
         Raises:
             ServiceFailed: no systemctl or no user bus; the file is removed by then.
         """
+        by_hand = f"systemctl --user disable --now {UNIT}; systemctl --user daemon-reload"
         try:
-            self._must_exist("systemctl --user daemon-reload")
+            self._must_exist(by_hand)
             if self.file.exists():
-                self._systemctl("disable", "--now", UNIT)
+                self._systemctl("disable", "--now", UNIT, by_hand=by_hand)
         finally:
             self.file.unlink(missing_ok=True)
-        self._systemctl("daemon-reload")
+        self._systemctl("daemon-reload", by_hand=by_hand)
         return ["stopped and disabled"]
 
     def state(self) -> tuple[bool, str]:
@@ -111,12 +114,13 @@ class Systemd:
         ran = self._runner.run(["systemctl", "--user", "is-active", UNIT])
         return ran.ok, ran.said
 
-    def _systemctl(self, *words: str) -> None:
+    def _systemctl(self, *words: str, by_hand: str) -> None:
         argv = ["systemctl", "--user", *words]
         ran = self._runner.run(argv)
         if not ran.ok:
+            where = _NO_BUS.format(_user()) if "bus" in ran.stderr else ""
             raise ServiceFailed(
-                f"`{shown(argv)}` failed: {ran.said}", hint=f"By hand: {self._by_hand(ran)}"
+                f"`{shown(argv)}` failed: {ran.said}", hint=f"By hand: {by_hand}{where}"
             )
 
     def _must_exist(self, by_hand: str) -> None:
@@ -125,12 +129,6 @@ class Systemd:
                 "systemctl is not there, so nothing starts moshid at login",
                 hint=f"With systemd, by hand: {by_hand}. Without it, start `moshid run` yourself.",
             )
-
-    def _by_hand(self, ran: Ran | None = None) -> str:
-        commands = f"systemctl --user daemon-reload && systemctl --user enable --now {UNIT}"
-        if ran is not None and "bus" in ran.stderr:
-            return f"{commands}, in a login session (or after: loginctl enable-linger {_user()})"
-        return commands
 
 
 def quote(word: str, *, command: bool = False) -> str:

@@ -119,6 +119,16 @@ def test_where_it_cannot_be_loaded_the_file_stays_and_the_command_is_named(
     assert any(str(setup.unit) in line for line in setup.said)
 
 
+def test_where_it_cannot_be_unloaded_the_command_that_does_is_named(tmp_path: Path) -> None:
+    Setup(tmp_path, inactive()).install()
+    setup = Setup(tmp_path, RecordingRunner({"systemctl --user disable": NO_BUS}))
+    with pytest.raises(ServiceFailed, match="No medium found") as caught:
+        setup.uninstall()
+    assert "systemctl --user disable --now moshid.service" in caught.value.hint
+    assert "enable --now" not in caught.value.hint
+    assert not setup.unit.exists()
+
+
 def test_systemd_analyze_complaints_are_shown(tmp_path: Path) -> None:
     runner = inactive()
     runner.answers["systemd-analyze"] = Ran(1, stderr="moshid.service: Unknown key")
