@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from moshid import __version__, home, logs
 from moshid.audio.service import AudioService
+from moshid.downloads.awake import Awake
 from moshid.downloads.service import DownloadService
 from moshid.errors import MoshidError
 from moshid.events import Bus
@@ -48,6 +49,7 @@ class Daemon:
         self.bus = Bus()
         self.bus.provide_snapshot("daemon", lambda: {"version": __version__, "pid": os.getpid()})
         self.downloads = DownloadService(settings, self.bus, catalogue.select_files)
+        self.awake = Awake(self.bus, enabled=settings.download_keep_awake)
         self.model = ModelService(settings, self.bus)
         self.audio = AudioService(settings, self.bus)
         self.library = Library(settings, self.bus, self.downloads, self.model, self.audio)
@@ -83,6 +85,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         parts: list[Part] = [
             ("downloads", self.downloads.run),
+            ("keeping awake", self.awake.run),
             ("model", self.model.run),
             ("audio", self.audio.run),
             ("talk", self.talk.run),

@@ -32,6 +32,7 @@ class Settings:
     default_model: str = "moshiko"
     download_profile: str = "auto"
     download_progress_hz: float = 4.0
+    download_keep_awake: bool = True
     model_restart_max: int = 5
     model_restart_backoff_s: float = 0.5
     worker_heartbeat_s: float = 5.0
@@ -162,12 +163,27 @@ def _choice(name: str, value: str) -> str:
     return value
 
 
+_BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip().lower() not in _BOOLS:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return _BOOLS[value.strip().lower()]
+
+
 def _convert(name: str, value: Any, source: str) -> Any:
     """``value`` as the field's type; strings are parsed, since the environment has no others."""
     kinds = {f.name: str(f.type) for f in fields(Settings) if f.name != "home"}
     if name not in kinds:
         raise BadSettings(f"{source}: there is no setting {name!r}; known: {', '.join(kinds)}")
     try:
+        if kinds[name] == "bool":
+            return _bool(value)
         if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
             raise TypeError(f"{value!r} has the wrong type")
         match kinds[name]:

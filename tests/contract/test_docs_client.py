@@ -84,7 +84,9 @@ def test_every_setting_has_a_row_with_its_default() -> None:
         cells = table[field.name]
         assert cells[1] == f"`MOSHID_{field.name.upper()}`"
         if field.name not in ("home", "socket"):
-            assert cells[2].strip("`") == str(field.default)
+            default = field.default
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            assert cells[2].strip("`") == shown
 
 
 def test_every_error_kind_has_a_row_with_its_hint() -> None:

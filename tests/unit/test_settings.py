@@ -39,6 +39,8 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("log_keep = 'many'", "log_keep should be int"),
         ("log_keep = true", "wrong type"),
         ("log_keep = -1", "negative"),
+        ("download_keep_awake = 1", "download_keep_awake should be bool"),
+        ("download_keep_awake = 'perhaps'", "neither true nor false"),
         ("log_level = 'loud'", "none of debug"),
         ("a = [", "not TOML"),
     ],
@@ -48,6 +50,24 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, toml: str, says: str) -> 
     with pytest.raises(BadSettings, match=says) as caught:
         settings.load(env={"MOSHID_HOME": str(tmp_path)})
     assert str(tmp_path / "config.toml") in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        *[(word, True) for word in ("true", "1", "ON", " yes ", "True", True)],
+        *[(word, False) for word in ("false", "0", "off", "No", "False", False)],
+    ],
+)
+def test_a_switch_is_told_in_words(tmp_path: Path, given: str | bool, means: bool) -> None:
+    env = {"MOSHID_HOME": str(tmp_path)}
+    assert settings.load({"download_keep_awake": given}, env).download_keep_awake is means
+    if isinstance(given, str):
+        found = settings.load(env=env | {"MOSHID_DOWNLOAD_KEEP_AWAKE": given})
+        assert found.download_keep_awake is means
+    else:
+        (tmp_path / "config.toml").write_text(f"download_keep_awake = {str(given).lower()}")
+        assert settings.load(env=env).download_keep_awake is means
 
 
 def test_a_bad_variable_is_refused_by_name(tmp_path: Path) -> None:
