@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 PENDING_MAX: Final = 256
 """Requests of one connection that may be unanswered at a time."""
 
+LINES_MAX: Final = 2 * PENDING_MAX
+"""Lines whose replies are not written yet: a client that reads nothing is read no further. Requests
+that wait for something cannot fill this up, so a cancellation always gets through."""
+
 BATCH_MAX: Final = 100
 HALF_CLOSED_CHECK_S: Final = 0.2
 
@@ -104,6 +108,8 @@ class Connection:
 
     async def _read_lines(self) -> None:
         while True:
+            if len(self._lines) >= LINES_MAX:
+                await asyncio.wait(self._lines, return_when=asyncio.FIRST_COMPLETED)
             try:
                 line = await read_line(self._reader)
                 if line is None:

@@ -35,6 +35,7 @@ class SmallApp:
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    added: int = 0
 
 
 class AddParams(Params):
@@ -44,8 +45,9 @@ class AddParams(Params):
     b: int = 1
 
 
-async def add(_app: SmallApp, _caller: Caller, p: AddParams) -> dict[str, Any]:
+async def add(app: SmallApp, _caller: Caller, p: AddParams) -> dict[str, Any]:
     """Add two numbers."""
+    app.added += 1
     return {"sum": p.a + p.b}
 
 
@@ -241,6 +243,27 @@ async def test_a_client_that_asks_and_leaves_at_once_leaves_nothing_behind(
     client.writer.close()
     await connection
     assert app.waiting.is_set() == app.cancelled.is_set() == app.closed.is_set()
+
+
+async def test_a_client_that_does_not_read_is_read_no_further(
+    client: Client, path: Path, app: SmallApp
+) -> None:
+    """Else its unread replies would pile up in the daemon."""
+    loop, count = asyncio.get_running_loop(), 1000
+    call = '{"jsonrpc": "2.0", "id": "%020000d", "method": "add", "params": {"a": 1}}\n'
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.setblocking(False)
+        await loop.sock_connect(deaf, str(path))
+        lines = "".join(call % n for n in range(count)).encode()
+        sending = asyncio.create_task(loop.sock_sendall(deaf, lines))
+        for _ in range(count):  # turns of the loop in which all could be served
+            assert (await client.call("add", {"a": 1}))["result"] == {"sum": 2}
+        assert app.added - count < 0.8 * count
+        replies = 0
+        while replies < count:
+            replies += (await loop.sock_recv(deaf, 1 << 20)).count(b"\n")
+        await sending
+    assert app.added == 2 * count, "and nothing is lost"
 
 
 async def test_a_half_closed_client_still_gets_its_answer(client: Client) -> None:
