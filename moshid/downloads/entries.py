@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from moshid.downloads import resting
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobError
 from moshid.downloads.ledger import JobRow, Ledger
 from moshid.downloads.meter import count_refetched, counters_of
 from moshid.downloads.runner import load_files
 from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
-from moshid.errors import DiskFull, NoSuchJob
+from moshid.errors import DiskFull, LedgerBroken, NoSuchJob
 from moshid.events import Bus
 
 log = logging.getLogger(__name__)
@@ -28,13 +29,15 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class Entry:
     """A job, its row and its task. ``stopping``: somebody else decides what comes after the task;
-    ``finished``: set while the job is done, failed or cancelled."""
+    ``finished``: set while the job is done, failed or cancelled; ``lock``: held by whoever starts
+    or stops the task."""
 
     job: Job
     row: JobRow
     task: asyncio.Task[None] | None = None
     stopping: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Entries:
@@ -118,7 +121,7 @@ class Entries:
         try:
             await engine.ledger.call(Ledger.set_state, entry.job.id, state, text)
             await engine.ledger.call(Ledger.count, counters_of(entry.job))
-        except DiskFull as e:
+        except (DiskFull, LedgerBroken) as e:
             log.warning("the ledger cannot take the state", extra={"why": e.message})
         entry.job.state, entry.job.error = state, error
         if state in FINISHED:
@@ -128,6 +131,17 @@ class Entries:
         facts = {"id": entry.job.id, "repo": entry.job.repo, "why": error.message if error else ""}
         log.info("a download is %s", state, extra=facts)
         self.tell(entry)
+
+    async def forget(self, engine: Engine, entry: Entry) -> None:
+        """Strike a job that is at rest, with its partial files: what it brought is being deleted.
+        Who waits for it sees it cancelled; the last event of a job says ``forgotten``."""
+        if entry.job.state not in (JobState.DONE, JobState.CANCELLED):
+            await self.move(engine, entry, JobState.CANCELLED)
+        await resting.give_up(engine, entry.job)
+        await engine.ledger.call(Ledger.delete_job, entry.job.id)
+        self._by_id.pop(entry.job.id, None)
+        picture = {"job": entry.job.to_json(), "forgotten": True}
+        self._bus.publish("download", picture, key=f"download:{entry.job.id}")
 
     def tell(self, entry: Entry) -> None:
         """Publish the job as it is."""

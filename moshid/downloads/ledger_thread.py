@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from moshid.downloads.ledger import Ledger
-from moshid.errors import DiskFull
+from moshid.errors import DiskFull, LedgerBroken
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,17 +31,23 @@ class LedgerThread:
     async def call(
         self, method: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """``await thread.call(Ledger.jobs)``: run a method of the ledger in its thread."""
+        """``await thread.call(Ledger.jobs)``: run a method of the ledger in its thread.
+
+        Raises:
+            DiskFull, LedgerBroken: what SQLite cannot do.
+        """
         ledger = self._ledger
         if ledger is None:
             raise RuntimeError("the ledger is not open")
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
-        except sqlite3.OperationalError as e:
-            if e.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            raise DiskFull("no room left on the volume of MOSHID_HOME, for the ledger") from e
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except sqlite3.DatabaseError as e:
+            if getattr(e, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFull("no room left on the volume of MOSHID_HOME, for the ledger") from e
+            raise LedgerBroken(f"the download ledger cannot be used: {e}") from e
 
     def close(self) -> None:
         """Finish the calls under way, then close. Blocking, briefly."""

@@ -95,7 +95,7 @@ async def forget_given_up(engine: Engine, job: Job) -> None:
 def _is_locked(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:  # not there, or not to be written: the job itself will say which
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from moshid.downloads import probe, resting
@@ -22,7 +23,8 @@ from moshid.downloads.ledger import JobRow, Ledger, Want
 from moshid.downloads.opening import Parts, open_engine
 from moshid.downloads.profiles import PROFILES, Profile, choose
 from moshid.downloads.runner import JobRunner, Told, write_refs
-from moshid.downloads.states import FINISHED, JobState
+from moshid.downloads.states import JobState
+from moshid.downloads.steering import Steering
 from moshid.downloads.tally import Tally
 from moshid.downloads.verify import cached_job, forget_bad, verify_files
 from moshid.errors import (
@@ -31,7 +33,6 @@ from moshid.errors import (
     MoshidError,
     NoSuchJob,
     ShuttingDown,
-    WrongJobState,
     from_data,
 )
 from moshid.events import Bus
@@ -64,7 +65,7 @@ class DownloadService:
         self._turns = asyncio.Semaphore(self._parts.jobs_at_once)
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
-        self._group: asyncio.TaskGroup | None = None
+        self._steering = Steering(self._entries, self._work)
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Serve until cancelled; ``started`` is set when jobs can be started.
@@ -76,14 +77,15 @@ class DownloadService:
             await self._entries.load(engine)
             try:
                 async with asyncio.TaskGroup() as group:
-                    self._engine, self._group = engine, group
+                    self._engine, self._steering.group = engine, group
                     for entry in self._entries.all():
                         if entry.job.state is JobState.QUEUED:
-                            self._spawn(entry)
+                            self._steering.spawn(entry)
                     group.create_task(self._watch_resting(engine))
                     started.set()
             finally:
-                self._engine = self._group = None
+                self._engine = self._steering.group = None
+                await self._steering.settle()
 
     async def start(
         self,
@@ -107,21 +109,9 @@ class DownloadService:
         engine = self._running()
         want = Want("" if files else quality, tuple(sorted(files or ())))
         commit = await self._resolve(engine, repo, revision)
-        async with self._starting:
-            entry = self._entries.find(self._place.endpoint, repo, revision, commit)
-            created = entry is None
-            if entry is None:
-                where = (self._place.endpoint, repo, revision, commit)
-                row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
-                entry = await self._entries.create(engine, row)
-            await resting.forget_given_up(engine, entry.job)
-            await engine.ledger.call(Ledger.add_ref, entry.job.id, revision)
-            new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
-            if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
-                await self._queue(entry, restart=new)
-            else:
-                await write_refs(engine, entry.job)
-        return entry.job.copy(), created
+        where = (self._place.endpoint, repo, revision, commit)
+        row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
+        return await self._steering.through(self._enter(engine, row, want))
 
     async def wait(self, job_id: str) -> Job:
         """The job when it is done, failed or cancelled. A paused job is waited for."""
@@ -139,33 +129,15 @@ class DownloadService:
 
     async def pause(self, id_or_repo: str) -> Job:
         """Stop for now; everything that came is kept."""
-        entry = self._entries.get(id_or_repo)
-        if entry.job.state in FINISHED:
-            raise WrongJobState(f"the job is {entry.job.state}; it cannot be paused")
-        await self._stop(entry)
-        await self._entries.move(self._running(), entry, JobState.PAUSED)
-        return entry.job.copy()
+        return await self._steer(id_or_repo, self._steering.pause)
 
     async def resume(self, id_or_repo: str) -> Job:
         """Go on with a paused, failed or cancelled job."""
-        entry = self._entries.get(id_or_repo)
-        if entry.job.state is JobState.DONE:
-            raise WrongJobState("the job is done; there is nothing to go on with")
-        await self._queue(entry)
-        return entry.job.copy()
+        return await self._steer(id_or_repo, self._steering.resume)
 
     async def cancel(self, id_or_repo: str) -> Job:
         """Give up; partial files that no other job wants are deleted."""
-        entry = self._entries.get(id_or_repo)
-        if entry.job.state is JobState.DONE:
-            raise WrongJobState("the job is done; delete the model instead")
-        engine = self._running()
-        await self._stop(entry)
-        if entry.job.state is not JobState.CANCELLED:
-            await self._entries.move(engine, entry, JobState.CANCELLED)
-        await resting.give_up(engine, entry.job)
-        self._entries.tell(entry)
-        return entry.job.copy()
+        return await self._steer(id_or_repo, self._steering.cancel)
 
     async def verify(self, id_or_repo: str, *, repair: bool = False) -> VerifyReport:
         """Read everything again and name what is bad; ``repair`` fetches exactly that.
@@ -182,9 +154,7 @@ class DownloadService:
         before_bytes = job.bytes_fetched
         if job.id:
             entry = self._entries.get(job.id)
-            await self._stop(entry)
-            job.chunks_corrupt += await forget_bad(engine, report)
-            await self._queue(entry)
+            await self._steering.alone(entry, lambda: self._repair(engine, entry, report))
         else:
             paths = [f.path for f in job.files]
             job, _created = await self.start(job.repo, revision=job.commit, files=paths)
@@ -226,28 +196,33 @@ class DownloadService:
                 raise
             return job
 
-    async def _queue(self, entry: Entry, *, restart: bool = False) -> None:
-        """Have the job worked on; one that is already is left alone, unless to ``restart`` it."""
-        if entry.task is not None and not restart:
-            return
-        await self._stop(entry)
-        await self._entries.move(self._running(), entry, JobState.QUEUED)
-        self._spawn(entry)
+    async def _enter(self, engine: Engine, row: JobRow, want: Want) -> tuple[Job, bool]:
+        """Make or find the job, and add what is wanted now."""
+        async with self._starting:
+            entry = self._entries.find(row.endpoint, row.repo, row.revision, row.commit_hash)
+            created = entry is None
+            entry = entry or await self._entries.create(engine, row)
+        async with entry.lock:
+            await resting.forget_given_up(engine, entry.job)
+            await engine.ledger.call(Ledger.add_ref, entry.job.id, row.revision)
+            new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
+            if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
+                await self._steering.queue(engine, entry, restart=new)
+            else:
+                await write_refs(engine, entry.job)
+            return entry.job.copy(), created
 
-    async def _stop(self, entry: Entry) -> None:
-        """End the job's task, which keeps what has come; the caller moves the state."""
-        task = entry.task
-        if task is None:
-            return
-        entry.stopping = True
-        task.cancel()
-        await asyncio.wait([task])
+    async def _steer(
+        self, id_or_repo: str, change: Callable[[Engine, Entry], Awaitable[None]]
+    ) -> Job:
+        engine, entry = self._running(), self._entries.get(id_or_repo)
+        await self._steering.alone(entry, lambda: change(engine, entry))
+        return entry.job.copy()
 
-    def _spawn(self, entry: Entry) -> None:
-        if self._group is None:
-            raise ShuttingDown("the download service is not running")
-        entry.stopping = False
-        entry.task = self._group.create_task(self._work(entry), name=f"download {entry.job.id}")
+    async def _repair(self, engine: Engine, entry: Entry, report: VerifyReport) -> None:
+        await self._steering.stop(entry)
+        entry.job.chunks_corrupt += await forget_bad(engine, report)
+        await self._steering.queue(engine, entry)
 
     async def _work(self, entry: Entry) -> None:
         """The task of one job; whatever stops it becomes its state."""
@@ -295,4 +270,8 @@ class DownloadService:
                 if not resting.is_waiting(entry.job) or entry.task is not None:
                     continue
                 if await resting.may_go_on(engine, entry.job, self._parts.margin_bytes):
-                    await self._queue(entry)
+                    await self._steering.alone(entry, partial(self._go_on, engine, entry))
+
+    async def _go_on(self, engine: Engine, entry: Entry) -> None:
+        if resting.is_waiting(entry.job):
+            await self._steering.queue(engine, entry)

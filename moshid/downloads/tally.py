@@ -23,7 +23,11 @@ class Tally:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, _COUNT.size)
+            if (
+                os.fstat(fd).st_size != _COUNT.size
+            ):  # by writing: a hole in a full volume is a SIGBUS
+                os.pwrite(fd, _COUNT.pack(0), 0)
+                os.ftruncate(fd, _COUNT.size)
             self._page = mmap.mmap(fd, _COUNT.size)
         finally:
             os.close(fd)
