@@ -69,6 +69,7 @@ class AudioService:
         self._wake = asyncio.Event()
         self._talk: _Talk | None = None
         self._workers: set[WorkerProcess] = set()
+        self._asking = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, *, started: asyncio.Event) -> None:
@@ -102,11 +103,12 @@ class AudioService:
         Raises:
             MoshidError: PortAudio cannot be asked, or the worker died.
         """
-        worker = await self._start_worker()
-        try:
-            return await worker.call("devices", timeout_s=CALL_TIMEOUT_S)
-        finally:
-            self._retire(worker)
+        async with self._asking:  # however many ask: one process at a time
+            worker = await self._start_worker()
+            try:
+                return await worker.call("devices", timeout_s=CALL_TIMEOUT_S)
+            finally:
+                self._retire(worker)
 
     async def start_talk(
         self,
@@ -165,16 +167,23 @@ class AudioService:
         if talk is None or talk.session != session:
             return {}
         talk.over = True
+        patience_s = self._settings.stop_timeout_s / 2  # the daemon's own stop waits no longer
         try:
-            return await self._call(talk, "stop", {"session": session})
+            return await self._call(talk, "stop", {"session": session}, timeout_s=patience_s)
         finally:
             self._forget(talk)
 
     async def _call(
-        self, talk: _Talk, method: str, params: dict[str, Any], fds: list[int] | None = None
+        self,
+        talk: _Talk,
+        method: str,
+        params: dict[str, Any],
+        fds: list[int] | None = None,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> dict[str, Any]:
         try:
-            return await talk.worker.call(method, params, fds=fds or [], timeout_s=CALL_TIMEOUT_S)
+            return await talk.worker.call(method, params, fds=fds or [], timeout_s=timeout_s)
         except WorkerDied as e:
             raise AudioWorkerDied(e.message) from e
 

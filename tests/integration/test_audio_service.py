@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from moshid import settings as settings_module
@@ -46,8 +47,8 @@ class Listener:
 
 
 @asynccontextmanager
-async def audio_service(home: Path) -> AsyncIterator[AudioService]:
-    settings = settings_module.load({"home": home}, {"HOME": str(home)})
+async def audio_service(home: Path, **given: Any) -> AsyncIterator[AudioService]:
+    settings = settings_module.load({"home": home} | given, {"HOME": str(home)})
     service = AudioService(settings, Bus())
     started = asyncio.Event()
     task = asyncio.create_task(service.run(started=started))
@@ -187,6 +188,34 @@ async def test_devices_come_from_a_fresh_worker(tmp_path: Path) -> None:
     async with audio_service(tmp_path) as service:
         devices = await service.devices()
     assert set(devices) == {"input", "output"}
+
+
+@pytest.mark.asyncio
+async def test_however_many_ask_for_devices_one_process_answers_at_a_time(tmp_path: Path) -> None:
+    async with audio_service(tmp_path) as service:
+        await spare_pid(service)
+        asking = [asyncio.create_task(service.devices()) for _ in range(4)]
+        most = 0
+        while not all(task.done() for task in asking):
+            await asyncio.wait(asking, timeout=0.02)
+            children = psutil.Process().children()
+            most = max(most, len(children))
+        for task in asking:
+            assert set(task.result()) == {"input", "output"}
+    assert most <= 3, "the spare, the one that answers, and the one before on its way out"
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(15)  # an ordinary call to the worker is waited for longer than that
+async def test_a_sound_that_hangs_is_stopped_in_bounded_time(tmp_path: Path) -> None:
+    make_speech(tmp_path / "in.wav")
+    async with audio_service(tmp_path, stop_timeout_s=0.5) as service:
+        await service.start_talk(talk_of("a", tmp_path, engine="echo"), None, None, Listener())
+        (pid,) = [w["pid"] for w in service.workers() if w["state"] == "talking"]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(AudioWorkerDied, match="did not answer"):
+            await service.stop_talk("a")
+    assert not is_running(pid)
 
 
 def test_the_daemon_side_loads_no_sound_library() -> None:
