@@ -58,7 +58,7 @@ class Cache:
         blob.parent.mkdir(parents=True, exist_ok=True)
         self._entry(repo, commit, path).parent.mkdir(parents=True, exist_ok=True)
         with self._hub_lock(repo, etag):
-            partial.replace(blob)
+            self._move(partial, blob)
             sync_folder(blob.parent)
         self.link(repo, commit, path, etag)
 
@@ -68,7 +68,7 @@ class Cache:
         blob, partial = self.blob(repo, etag), self.partial(etag)
         if partial.exists() or not blob.exists() or blob.stat().st_size != size:
             return False
-        new = self._aside(etag)
+        new = self._aside(etag, partial.parent)
         shutil.copyfile(blob, new)
         new.replace(partial)
         return True
@@ -81,7 +81,7 @@ class Cache:
         target = os.path.relpath(blob, entry.parent)
         if entry.is_symlink() and os.readlink(entry) == target:
             return
-        new = self._aside(etag)
+        new = self._aside(etag, entry.parent)
         try:
             new.symlink_to(target)
         except OSError as e:
@@ -100,13 +100,9 @@ class Cache:
         with contextlib.suppress(FileNotFoundError):
             if ref.read_text() == commit:
                 return
-        new = self._aside("ref")
+        new = self._aside("ref", ref.parent)
         new.write_text(commit)
-        fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            sync(fd)
-        finally:
-            os.close(fd)
+        _sync_file(new)
         new.replace(ref)
         sync_folder(ref.parent)
 
@@ -139,10 +135,26 @@ class Cache:
     def _entry(self, repo: str, commit: str, path: str) -> Path:
         return self.snapshot(repo, commit) / check_repo_path(path)
 
-    def _aside(self, name: str) -> Path:
-        """A free name, out of everybody's sight, for what a rename will put in its place."""
+    def _move(self, partial: Path, blob: Path) -> None:
+        """Rename; a repository that the user keeps on another volume gets a durable copy first."""
+        try:
+            partial.replace(blob)
+        except OSError as e:
+            if e.errno != errno.EXDEV:
+                raise
+            new = self._aside(blob.name, blob.parent)
+            shutil.copyfile(partial, new)
+            _sync_file(new)
+            new.replace(blob)
+            partial.unlink(missing_ok=True)
+
+    def _aside(self, name: str, folder: Path) -> Path:
+        """A free name on the volume of ``folder``, out of everybody's sight where that is possible,
+        for what a rename will put in there."""
         new = self.partial(name).with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
         new.parent.mkdir(parents=True, exist_ok=True)
+        if new.parent.stat().st_dev != folder.stat().st_dev:
+            new = folder / f".{new.name}"
         new.unlink(missing_ok=True)
         return new
 
@@ -163,6 +175,14 @@ class Cache:
             yield
         finally:
             os.close(fd)
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
 
 
 def check_repo_path(path: str) -> str:

@@ -24,6 +24,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 READ_BUFFER_BYTES: Final = 256 * 1024
+HEADER_BYTES_MAX: Final = 64 * 1024
+"""A header line may be so long, as it may for requests: signed URLs and policies are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def open_session(ca_file: str | None) -> aiohttp.ClientSession:
         auto_decompress=False,
         trust_env=True,
         read_bufsize=READ_BUFFER_BYTES,
+        max_line_size=HEADER_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
     )

@@ -41,6 +41,7 @@ ODD = {
     "a connection for each answer": Odd(keep_alive=False),
     "chunked": Odd(body="chunked"),
     "chunked without lengths": Odd(body="chunked", length=False, linked_size=False),
+    "long headers": Odd(headers={"Content-Security-Policy": "x" * 40_000}),
     "404 without codes": Odd(error_codes=False),
     "no listing": Odd(listing=False),
 }

@@ -162,3 +162,24 @@ async def test_a_user_who_paused_is_not_overruled(tmp_path: Path) -> None:
         other, _ = await service.start(REPO, revision=job.commit)
         assert other.id == job.id
         assert (await service.wait(job.id)).state is JobState.DONE
+
+
+@pytest.mark.asyncio
+async def test_a_repository_on_another_volume_than_the_cache(
+    tmp_path: Path, tiny_volume: Path
+) -> None:
+    """Users link a large model's folder to another disk; no rename leads there."""
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    (tiny_volume / "parrot").mkdir()
+    cache.mkdir()
+    (cache / "models--org--parrot").symlink_to(tiny_volume / "parrot")
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, cache, parts=PARTS)) as service,
+    ):
+        job, _ = await service.start(REPO)
+        job = await service.wait(job.id)
+        assert (job.state, job.error) == (JobState.DONE, None)
+    assert_in_cache(folder, cache, WEIGHTS, "config.json")
+    assert not list((cache / ".locks" / "moshid").iterdir())
+    assert not list(tiny_volume.rglob("*.new"))
