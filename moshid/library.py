@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from moshid.audio.service import AudioService
-from moshid.carried import Carried
 from moshid.downloads.job import Job
 from moshid.downloads.service import DownloadService
 from moshid.downloads.states import FINISHED, JobState
@@ -34,8 +33,6 @@ from moshid.settings import Settings
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 class Library:
     """Finds, fetches and loads models by name or Hub repository."""
@@ -53,7 +50,6 @@ class Library:
         self._downloads = downloads
         self._model = model
         self._audio = audio
-        self._changes = Carried()
 
     async def choose(self, model: str, quality: str) -> catalogue.Choice:
         """Where a model of a quality comes from; ``auto`` keeps what is resident.
@@ -80,22 +76,15 @@ class Library:
     ) -> tuple[Job, bool]:
         """Start the download of a model, or join the one that is there."""
         choice = await self.choose(model, quality)
-        return await self._changes.through(
-            self._downloads.start(
-                choice.repo,
-                revision=revision or choice.revision,
-                quality=choice.fetch,
-                files=files,
-                profile=profile,
-                chunk_bytes=chunk_bytes,
-                workers=workers,
-            )
+        return await self._downloads.start(
+            choice.repo,
+            revision=revision or choice.revision,
+            quality=choice.fetch,
+            files=files,
+            profile=profile,
+            chunk_bytes=chunk_bytes,
+            workers=workers,
         )
-
-    async def steer(self, change: Callable[[str], Coroutine[Any, Any, T]], name: str) -> T:
-        """``change`` (pause, resume, cancel, ...) the job that ``name`` stands for: as a whole,
-        since one whose caller left between its steps would be in no state at all."""
-        return await self._changes.through(change(await self.repository(name)))
 
     async def find(self, model: str, quality: str = "auto") -> CheckpointPaths:
         """The files of a model that is on disk.
@@ -204,8 +193,9 @@ class Library:
         }
 
     async def _download(self, model: str, choice: catalogue.Choice, *, confirmed: bool) -> None:
-        start = self._downloads.start(choice.repo, revision=choice.revision, quality=choice.fetch)
-        job, _created = await self._changes.through(start)
+        job, _created = await self._downloads.start(
+            choice.repo, revision=choice.revision, quality=choice.fetch
+        )
         if not confirmed:
             await self._confirm_job(model, choice.quality, job.id)
         job = await self._downloads.wait(job.id)
@@ -222,7 +212,7 @@ class Library:
             subscription.close()
         missing_bytes = job.bytes_total - job.bytes_done
         if job.state not in FINISHED and missing_bytes > self._confirm_bytes:
-            await self._changes.through(self._downloads.pause(job_id))
+            await self._downloads.pause(job_id)
             self._ask(model, quality, missing_bytes)
 
     def _ask(self, model: str, quality: str, size_bytes: int) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moshid.audio.service import AudioService
-from moshid.downloads.job import Job
 from moshid.downloads.service import DownloadService
-from moshid.errors import ModelNotFound, TalkBusy, WrongJobState
+from moshid.errors import ModelNotFound, TalkBusy
 from moshid.events import Bus
 from moshid.library import Library
 from moshid.model import catalogue
@@ -39,20 +37,6 @@ class Sound(AudioService):
         self.codecs += codec is not None
 
 
-class SlowDownloads(DownloadService):
-    """Takes its time to pause, and says when it has."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.began, self.may_end, self.paused = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def pause(self, id_or_repo: str) -> Job:
-        self.began.set()
-        await self.may_end.wait()
-        self.paused.set()
-        raise WrongJobState(f"{id_or_repo} is done")
-
-
 class Shelf(Library):
     """Has every model on disk."""
 
@@ -61,13 +45,13 @@ class Shelf(Library):
         return PATHS
 
 
-Parts = tuple[Settings, Bus, SlowDownloads, ModelService, Sound]
+Parts = tuple[Settings, Bus, DownloadService, ModelService, Sound]
 
 
 def make_parts(folder: Path) -> Parts:
     """What a library takes, not running."""
     settings, bus = Settings(home=folder, socket=folder / "s"), Bus()
-    downloads = SlowDownloads(settings, bus, catalogue.select_files)
+    downloads = DownloadService(settings, bus, catalogue.select_files)
     return settings, bus, downloads, BusyModel(settings, bus), Sound(settings, bus)
 
 
@@ -88,14 +72,3 @@ async def test_what_can_be_no_repository_is_not_looked_for(tmp_path: Path, name:
 
 async def test_a_repository_stands_for_itself(tmp_path: Path) -> None:
     assert await Library(*make_parts(tmp_path)).repository("org/name") == "org/name"
-
-
-async def test_a_client_that_leaves_leaves_no_job_half_paused(tmp_path: Path) -> None:
-    parts = make_parts(tmp_path)
-    downloads = parts[2]
-    asking = asyncio.create_task(Library(*parts).steer(downloads.pause, "org/name"))
-    await downloads.began.wait()
-    asking.cancel()
-    await asyncio.wait({asking})
-    downloads.may_end.set()
-    await downloads.paused.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -87,7 +86,7 @@ async def pause(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
 
     Result: ``{job}``.
     """
-    job = await app.library.steer(app.downloads.pause, p.id)
+    job = await app.downloads.pause(await app.library.repository(p.id))
     return {"job": job.to_json()}
 
 
@@ -96,7 +95,7 @@ async def resume(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
 
     Result: ``{job}``.
     """
-    job = await app.library.steer(app.downloads.resume, p.id)
+    job = await app.downloads.resume(await app.library.repository(p.id))
     return {"job": job.to_json()}
 
 
@@ -105,7 +104,7 @@ async def cancel(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
 
     Result: ``{job}``.
     """
-    job = await app.library.steer(app.downloads.cancel, p.id)
+    job = await app.downloads.cancel(await app.library.repository(p.id))
     return {"job": job.to_json()}
 
 
@@ -115,11 +114,7 @@ async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
     Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing}], repaired_bytes}``.
     """
     name = p.id or one_name(p.model, p.repo)
-    if p.repair:
-        repair = functools.partial(app.downloads.verify, repair=True)
-        report = await app.library.steer(repair, name)
-    else:
-        report = await app.downloads.verify(await app.library.repository(name))
+    report = await app.downloads.verify(await app.library.repository(name), repair=p.repair)
     answer: dict[str, Any] = msgspec.to_builtins(report)
     return answer
 
