@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
 import random
 import signal
@@ -18,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from moshid import ipc
+from moshid import ipc, worker_log
 from moshid.errors import MoshidError, WorkerDied, from_data
 from moshid.settings import Settings
 
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 60.0
 """A worker imports its libraries before it says hello; a cold disk takes its time."""
-
-LOG_LINE_BYTES_MAX = 256 * 1024
 
 EventHandler = Callable[[str, dict[str, Any]], None]
 
@@ -166,7 +163,9 @@ class WorkerProcess:
         """Serve the worker until its process is gone; then fail what still waits for it."""
         async with asyncio.TaskGroup() as group:
             side = [group.create_task(self._read()), group.create_task(self._beat())]
-            logs = group.create_task(self._relay_logs())
+            assert self._process.stdout is not None
+            relay = worker_log.relay(self._process.stdout, self.name, self.pid)
+            logs = group.create_task(relay)
             returncode = await self._process.wait()
             for task in side:
                 task.cancel()
@@ -257,20 +256,6 @@ class WorkerProcess:
         log.error("%s worker does not answer: killing it", self.name, extra={"pid": self.pid})
         self._signal(signal.SIGKILL)
 
-    async def _relay_logs(self) -> None:
-        """Its standard error, JSON lines or not, into our log."""
-        assert self._process.stdout is not None
-        logger = logging.getLogger(f"moshid.{self.name}.worker")
-        while True:
-            try:
-                line = await self._process.stdout.readline()
-            except ValueError:  # a line over the limit: readline has dropped it
-                continue
-            if not line:
-                return
-            level, text = _parse_log_line(line)
-            logger.log(level, "%s", text, extra={"pid": self.pid})
-
 
 async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.Process:
     """``python -m module fd log_level``, its standard error in a pipe."""
@@ -284,19 +269,8 @@ async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        limit=LOG_LINE_BYTES_MAX,
+        limit=worker_log.LINE_BYTES_MAX,
     )
-
-
-def _parse_log_line(line: bytes) -> tuple[int, str]:
-    text = line.decode(errors="replace").rstrip()
-    try:
-        record = json.loads(text)
-        level = logging.getLevelNamesMapping()[record["level"].upper()]
-        exception = "\n" + record["exception"] if "exception" in record else ""
-        return level, record["msg"] + exception
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return logging.WARNING, text
 
 
 class Backoff:

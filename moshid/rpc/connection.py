@@ -35,6 +35,9 @@ LINES_MAX: Final = 2 * PENDING_MAX
 that wait for something cannot fill this up, so a cancellation always gets through."""
 
 BATCH_MAX: Final = 100
+SUBSCRIPTIONS_MAX: Final = 16
+"""Each holds a bounded queue of events."""
+
 HALF_CLOSED_CHECK_S: Final = 0.2
 
 _ids = itertools.count(1)
@@ -87,6 +90,9 @@ class Connection:
 
     def open_subscription(self, subscription: Subscription) -> int:
         """See ``ConnectionHandle``."""
+        if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
+            subscription.close()
+            raise TooManyRequests(f"this connection has {SUBSCRIPTIONS_MAX} subscriptions already")
         number = next(self._subscription_ids)
         self._subscriptions[number] = subscription
         return number

@@ -16,14 +16,16 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from moshid.errors import AlreadyRunning, HomeUnusable
+from moshid.errors import AlreadyRunning, HomeUnusable, TooManyRequests
 from moshid.rpc.connection import Connection
-from moshid.rpc.dispatch import Dispatcher
-from moshid.rpc.wire import LINE_BYTES_MAX
+from moshid.rpc.dispatch import Dispatcher, error_reply
+from moshid.rpc.wire import LINE_BYTES_MAX, encode
 
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 64
+CONNECTIONS_MAX: Final = 100
+"""Below macOS's usual limit of 256 descriptors, so that downloads and workers keep theirs."""
 
 
 def peer_uid(sock: socket.socket) -> int:
@@ -102,6 +104,11 @@ class RpcServer:
         uid = peer_uid(writer.get_extra_info("socket"))
         if uid != os.getuid():
             log.warning("refused a connection of another user", extra={"peer_uid": uid})
+            writer.close()
+            return
+        if len(self._connections) >= CONNECTIONS_MAX:
+            refusal = TooManyRequests(f"{CONNECTIONS_MAX} clients are connected already")
+            writer.write(encode(error_reply(None, refusal)))
             writer.close()
             return
         task = asyncio.current_task()

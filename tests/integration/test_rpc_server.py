@@ -18,10 +18,11 @@ import pytest_asyncio
 from moshid.errors import ModelNotFound
 from moshid.events import QUEUE_EVENTS_MAX, Bus
 from moshid.rpc.caller import Caller
+from moshid.rpc.connection import SUBSCRIPTIONS_MAX
 from moshid.rpc.dispatch import Dispatcher
 from moshid.rpc.methods import events as event_methods
 from moshid.rpc.registry import Method, NoParams, Params, table
-from moshid.rpc.server import RpcServer, peer_uid
+from moshid.rpc.server import CONNECTIONS_MAX, RpcServer, peer_uid
 from moshid.rpc.wire import LINE_BYTES_MAX
 
 pytestmark = pytest.mark.asyncio
@@ -309,3 +310,24 @@ async def test_a_slow_consumer_is_told_what_it_lost(client: Client, app: SmallAp
     assert first["params"] == {"subscription": 1, "dropped": 11, "seq": 1}
     assert (await client.receive())["params"]["data"] == {"keep": True}, "no state update: kept"
     assert (await client.receive())["params"]["data"] == {"n": 11}
+
+
+async def test_subscriptions_of_a_connection_are_bounded(client: Client) -> None:
+    for n in range(SUBSCRIPTIONS_MAX):
+        reply = await client.call("events.subscribe", {"topics": ["model"]})
+        assert reply["result"]["subscription"] == n + 1
+    error = (await client.call("events.subscribe", {"topics": ["model"]}))["error"]
+    assert error["data"]["kind"] == "rpc.too_many_requests"
+    await client.call("events.unsubscribe", {"subscription": 3})
+    assert "result" in await client.call("events.subscribe", {"topics": ["model"]})
+
+
+async def test_too_many_clients_are_told_so(path: Path) -> None:
+    crowd = [await asyncio.open_unix_connection(path) for _ in range(CONNECTIONS_MAX)]
+    clients = [Client(*streams) for streams in crowd]
+    assert "result" in await clients[-1].call("add", {"a": 1}), "all of them are served"
+    late = Client(*await asyncio.open_unix_connection(path))
+    assert (await late.receive())["error"]["data"]["kind"] == "rpc.too_many_requests"
+    assert await late.receive() is None
+    for one in (*clients, late):
+        one.writer.close()
