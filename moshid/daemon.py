@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from moshid import __version__, home, logs
 from moshid.audio.service import AudioService
+from moshid.disposal import Disposal
 from moshid.downloads.awake import Awake
 from moshid.downloads.service import DownloadService
 from moshid.errors import MoshidError
@@ -53,12 +54,14 @@ class Daemon:
         self.model = ModelService(settings, self.bus)
         self.audio = AudioService(settings, self.bus)
         self.library = Library(settings, self.bus, self.downloads, self.model, self.audio)
+        self.disposal = Disposal(self.downloads, self.model)
         self.talk = TalkService(settings, self.bus, self.library, self.model, self.audio)
         self.app = App(
             settings=settings,
             bus=self.bus,
             downloads=self.downloads,
             library=self.library,
+            disposal=self.disposal,
             model=self.model,
             audio=self.audio,
             talk=self.talk,

@@ -42,6 +42,7 @@ to do about it) and ``retryable`` (whether the same call may succeed later, unch
     ├─ ModelError
     │  ├─ ModelNotFound          model.not_found
     │  ├─ ModelNotLoaded         model.not_loaded
+    │  ├─ ModelInUse             model.in_use
     │  ├─ ModelOutOfMemory       model.out_of_memory
     │  ├─ BadCheckpoint          model.bad_checkpoint
     │  ├─ ModelWorkerDied        model.worker_died
@@ -347,6 +348,13 @@ class ModelNotLoaded(ModelError):
     kind = "model.not_loaded"
     retryable = True
     default_hint = "Load one: moshi-client load MODEL."
+
+
+class ModelInUse(ModelError):
+    """The model is loaded, or being downloaded, and cannot be deleted."""
+
+    kind = "model.in_use"
+    default_hint = "Unload it (moshi-client unload), or pause or cancel its download, then repeat."
 
 
 class ModelOutOfMemory(ModelError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 from moshi_client import places
 from moshi_client.errors import ClientError, DaemonNotRunning, OutputFailed
@@ -47,6 +48,19 @@ class Context:
     def live(self) -> bool:
         """Whether stderr is a terminal on which a line can be drawn over again."""
         return not self.json and self.err.isatty() and self.env.get("TERM") != "dumb"
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody is there to answer a question."""
+        return not self.json and sys.stdin.isatty()
+
+    def ask(self, question: str) -> bool:
+        """Whether the user says yes; nobody there to ask means no."""
+        if not self.can_ask:
+            return False
+        self.err.write(f"{question} [y/N] ")
+        self.err.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def connect(self, *, uses_cache: bool = False) -> tuple[Connection, Json]:
         """A connection that has said hello, and what the daemon answered.

@@ -27,6 +27,8 @@ def given(args: argparse.Namespace, *names: str) -> Json:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def add_quality(parser: argparse.ArgumentParser) -> None:
+def add_quality(
+    parser: argparse.ArgumentParser, text: str = "weights' precision (default: auto)"
+) -> None:
     """The --quality flag."""
-    parser.add_argument("--quality", choices=QUALITIES, help="weights' precision (default: auto)")
+    parser.add_argument("--quality", choices=QUALITIES, help=text)

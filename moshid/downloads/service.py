@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from moshid.downloads.ledger import JobRow, Ledger, Want
 from moshid.downloads.opening import Parts, open_engine
 from moshid.downloads.profiles import PROFILES, Profile, choose
 from moshid.downloads.runner import JobRunner, Told, write_refs
+from moshid.downloads.space import Space
 from moshid.downloads.states import JobState
 from moshid.downloads.steering import Steering
 from moshid.downloads.tally import Tally
@@ -66,6 +67,9 @@ class DownloadService:
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
         self._steering = Steering(self._entries, self._work)
+        self.space = Space(
+            self._cache, self._entries, self._starting, self._steering, self._running
+        )
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Serve until cancelled; ``started`` is set when jobs can be started.
@@ -203,6 +207,7 @@ class DownloadService:
             created = entry is None
             entry = entry or await self._entries.create(engine, row)
         async with entry.lock:
+            self._entries.get(entry.job.id)  # refuses one that was forgotten meanwhile
             await resting.forget_given_up(engine, entry.job)
             await engine.ledger.call(Ledger.add_ref, entry.job.id, row.revision)
             new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
@@ -270,7 +275,8 @@ class DownloadService:
                 if not resting.is_waiting(entry.job) or entry.task is not None:
                     continue
                 if await resting.may_go_on(engine, entry.job, self._parts.margin_bytes):
-                    await self._steering.alone(entry, partial(self._go_on, engine, entry))
+                    with suppress(NoSuchJob):  # forgotten meanwhile
+                        await self._steering.alone(entry, partial(self._go_on, engine, entry))
 
     async def _go_on(self, engine: Engine, entry: Entry) -> None:
         if resting.is_waiting(entry.job):

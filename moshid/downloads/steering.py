@@ -35,6 +35,7 @@ class Steering:
 
         async def locked() -> T:
             async with entry.lock:
+                self._entries.get(entry.job.id)  # refuses one that was forgotten meanwhile
                 return await change()
 
         return await self.through(locked())

@@ -100,6 +100,7 @@ class ModelService:
             "state": now.state.value,
             "model": now.target.model if now.target else None,
             "quality": now.target.quality if now.target else None,
+            "weights": str(now.target.paths.weights) if now.target else None,
             "memory_bytes": memory,
             "load_s": loaded.load_s if loaded else None,
             "warmup_s": loaded.warmup_s if loaded else None,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from moshid.audio.service import AudioService
+from moshid.disposal import Disposal
 from moshid.downloads.service import DownloadService
 from moshid.events import Bus
 from moshid.library import Library
@@ -22,6 +23,7 @@ class App:
     bus: Bus
     downloads: DownloadService
     library: Library
+    disposal: Disposal
     model: ModelService
     audio: AudioService
     talk: TalkService

@@ -13,8 +13,9 @@ from typing import Any, Final
 from moshid import PROTOCOL, __version__
 from moshid.errors import MoshidError, all_errors
 from moshid.events import QUEUE_EVENTS_MAX
-from moshid.rpc.connection import BATCH_MAX, PENDING_MAX
+from moshid.rpc.connection import BATCH_MAX, PENDING_MAX, SUBSCRIPTIONS_MAX
 from moshid.rpc.registry import Methods, openrpc
+from moshid.rpc.server import CONNECTIONS_MAX
 from moshid.rpc.wire import LINE_BYTES_MAX
 
 INTRODUCTION: Final = f"""# The control plane
@@ -26,7 +27,8 @@ text a line, UTF-8, at most {LINE_BYTES_MAX:,} bytes. Parameters go by name, eve
 object. Only processes of the same user may connect. Protocol version {PROTOCOL}.
 
 - A batch holds up to {BATCH_MAX} requests; each element is answered or refused for itself.
-- Up to {PENDING_MAX} requests of a connection may be unanswered at a time.
+- Up to {PENDING_MAX} requests of a connection may be unanswered at a time; it may hold
+  {SUBSCRIPTIONS_MAX} subscriptions. {CONNECTIONS_MAX} clients may be connected.
 - The notification `$/cancelRequest {{id}}` cancels a waiting request, which is then answered with
   the error -32800.
 - A disconnect cancels waits, never downloads or loads; a talk stops with its connection unless
@@ -48,7 +50,7 @@ of the same thing are dropped first, and `events.lagged {{subscription, dropped,
 
 | topic | data | snapshot |
 |---|---|---|
-| `download` | `{{job}}`: the job after a change | `{{jobs}}` |
+| `download` | `{{job}}`: the job after a change; with `forgotten: true`, the last of a job whose model is deleted | `{{jobs}}` |
 | `model` | `{{event, status, ...}}`; `event` is `state`, `progress`, `worker_died` or `restarting` | `{{status}}` |
 | `talk` | `{{session, state, status}}` | `{{status}}` |
 | `talk.text` | `{{session, frame, t_s, text}}`: Moshi's own words | |

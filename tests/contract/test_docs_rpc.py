@@ -28,6 +28,8 @@ BUILT = {
     "model.unload",
     "model.status",
     "model.bench",
+    "model.delete",
+    "model.prune",
     "talk.start",
     "talk.stop",
     "talk.status",
@@ -35,7 +37,8 @@ BUILT = {
     "events.subscribe",
     "events.unsubscribe",
 }
-"""The contract's methods, but for talk.set, which is not built yet."""
+"""The contract's methods, but for talk.set, which is not built yet; delete and prune are what
+``models --delete`` and ``--prune`` call."""
 
 
 def test_the_reference_is_generated_from_the_code() -> None:

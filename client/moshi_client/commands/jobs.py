@@ -44,11 +44,18 @@ def _list(ctx: Context, args: argparse.Namespace) -> int:
             for job in (snapshot.get("download") or {}).get("jobs") or []:
                 ctx.emit({"job": job}, progress.job_line(job))
             for _, event in connection.follow():
-                if changed := (event.get("data") or {}).get("job"):
-                    ctx.emit({"job": changed}, progress.job_line(changed))
+                if (event.get("data") or {}).get("job"):
+                    ctx.emit(event["data"], _change_line(event["data"]))
         result = connection.call("download.list")
     ctx.emit(result, _jobs_table(result["jobs"]))
     return EXIT_OK
+
+
+def _change_line(data: Json) -> str:
+    job: Json = data["job"]
+    if data.get("forgotten"):
+        return f"{job.get('repo') or job.get('id')}: forgotten, its files are deleted"
+    return progress.job_line(job)
 
 
 def _jobs_table(jobs: list[Json]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moshi_client import progress, render, targets
-from moshi_client.errors import EXIT_OK, UsageError
+from moshi_client import disposal, progress, render, targets
+from moshi_client.errors import EXIT_OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the three commands."""
     models = commands.add("models", _models, "the models there are, and which are on disk")
-    models.add_argument("--delete", metavar="MODEL", help="give its disk space back (not built)")
-    models.add_argument("--prune", action="store_true", help="delete what is unused (not built)")
+    disposal.add_arguments(models)
     load = commands.add("load", _load, "load a model, so that a talk starts at once")
     load.add_argument(
         "model", metavar="MODEL", nargs="?", help="a catalogue name or a Hub repository"
@@ -33,11 +32,8 @@ def register(commands: Commands) -> None:
 
 
 def _models(ctx: Context, args: argparse.Namespace) -> int:
-    if args.delete or args.prune:
-        raise UsageError(
-            "models --delete and --prune are not built yet",
-            "Delete from the Hugging Face cache: huggingface-cli delete-cache.",
-        )
+    if disposal.is_asked_for(args):
+        return disposal.run(ctx, args)
     connection, _ = ctx.connect(uses_cache=True)
     with connection:
         result = connection.call("model.list")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moshi_client import places, targets
 from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK, ConnectionLost, RemoteError, UsageError
 from moshi_client.talk_view import TalkView
@@ -131,18 +129,11 @@ def _start(ctx: Context, connection: Connection, view: TalkView, params: Json) -
     try:
         return connection.call("talk.start", params, on_notification=view.on_notification)
     except RemoteError as e:
-        if e.kind != "talk.confirm_download" or not _agrees(ctx, e.message):
+        wanted = e.kind == "talk.confirm_download"
+        if not wanted or not ctx.ask(f"{e.message}\nDownload it now?"):
             raise
     confirmed = params | {"confirm": True}
     return connection.call("talk.start", confirmed, on_notification=view.on_notification)
-
-
-def _agrees(ctx: Context, question: str) -> bool:
-    if ctx.json or not sys.stdin.isatty():
-        return False
-    ctx.err.write(f"{question}\nDownload it now? [y/N] ")
-    ctx.err.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _stop(connection: Connection, view: TalkView) -> None:

@@ -1,0 +1,223 @@
+"""What can go from the Hugging Face cache, how much room that gives, and its removal. Blocking.
+
+Revisions go by huggingface_hub's own strategy, which knows what other revisions still show. Nothing
+outside the folder of the repository named is ever deleted: where newer versions keep content in a
+store that repositories share, only the link to it goes. Knows no jobs; the caller says what stays.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import (
+    CachedRepoInfo,
+    CachedRevisionInfo,
+    DeleteCacheStrategy,
+    HFCacheInfo,
+    scan_cache_dir,
+)
+from huggingface_hub.errors import CacheNotFound
+
+from moshid.downloads.cache import Cache
+from moshid.errors import DownloadError
+
+STALE_S: Final = 86_400.0
+"""What nobody has written for so long, and nobody locks, is orphaned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Revisions of a repository that go, by commit, each with the bytes that it shows (what two
+    revisions share counts in both; ``freed_bytes`` counts it once). ``whole``: the folder goes."""
+
+    repo: str
+    folder: Path
+    revisions: tuple[tuple[str, int], ...]
+    freed_bytes: int
+    strategy: DeleteCacheStrategy | None
+    whole: bool
+
+    def carry_out(self) -> None:
+        """Delete it.
+
+        Raises:
+            OSError: some of it is still there.
+        """
+        if self.strategy is not None:
+            self.strategy.execute()
+        if self.whole and self.folder.exists():
+            shutil.rmtree(self.folder)  # what no revision shows, or what could not be deleted
+        for left in self.strategy.snapshots if self.strategy else ():
+            if left.exists():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(left))
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A file that nothing needs any more. Whoever is at work on it holds a flock on ``lock``."""
+
+    path: Path
+    lock: Path
+    size_bytes: int
+
+    def remove(self) -> bool:
+        """Delete it, unless somebody is at work on it."""
+        with _locked(self.lock) as ours:
+            if ours:
+                self.path.unlink(missing_ok=True)
+            return ours
+
+
+def scan(cache: Cache) -> dict[str, CachedRepoInfo]:
+    """The model repositories in the cache that huggingface_hub finds in order, by name."""
+    try:
+        found = scan_cache_dir(cache.root)
+    except CacheNotFound:
+        return {}
+    return {repo.repo_id: repo for repo in found.repos if repo.repo_type == "model"}
+
+
+def whole_repository(cache: Cache, repo: str) -> Removal | None:
+    """All that the cache holds of a repository, in order or not; None: nothing.
+
+    Raises:
+        DownloadError: its folder is a link to somewhere else.
+    """
+    folder = cache.repo_dir(repo)
+    if folder.is_symlink():
+        raise DownloadError(
+            f"the cache's folder of {repo} is a link to {folder.readlink()}",
+            hint="Delete the folder it leads to and the link by hand.",
+        )
+    if not folder.is_dir():
+        return None
+    info = scan(cache).get(repo)
+    if info is not None:
+        commits = tuple(sorted((r.commit_hash, r.size_on_disk) for r in info.revisions))
+        strategy = _strategy(info, [commit for commit, _ in commits])
+    else:
+        snapshots = sorted(folder.glob("snapshots/*"))
+        commits = tuple((s.name, _bytes_of(f.resolve() for f in _files(s))) for s in snapshots)
+        strategy = None
+    return Removal(repo, folder, commits, _bytes_of(_files(folder)), strategy, whole=True)
+
+
+def old_revisions(
+    cache: Cache, info: CachedRepoInfo, stays: Callable[[CachedRevisionInfo], bool]
+) -> Removal | None:
+    """The revisions that no ref names, in a repository where a ref names another; None: there are
+    none, besides those of which ``stays`` says that they stay."""
+    if not any(r.refs for r in info.revisions):
+        return None
+    old = [r for r in info.revisions if not r.refs and not stays(r)]
+    if not old:
+        return None
+    strategy = _strategy(info, [r.commit_hash for r in old])
+    commits = tuple(sorted((r.commit_hash, r.size_on_disk) for r in old))
+    freed_bytes = _bytes_of(strategy.blobs)
+    folder = cache.repo_dir(info.repo_id)
+    return Removal(info.repo_id, folder, commits, freed_bytes, strategy, whole=False)
+
+
+def is_written(cache: Cache, repo: str) -> bool:
+    """Whether somebody (huggingface_hub, or another moshid) is bringing a file of it in."""
+    locks = cache.root / ".locks" / cache.repo_dir(repo).name
+    return any(_is_locked(lock) for lock in locks.glob("*.lock"))
+
+
+def partials(cache: Cache, etags: Iterable[str]) -> list[Loose]:
+    """The partial files of these digests that nobody is at work on."""
+    return [p for p in map(_partial, map(cache.partial, etags)) if p is not None]
+
+
+def unwanted_partials(cache: Cache, wanted: set[str], known: set[str]) -> list[Loose]:
+    """Partial files of digests that are not ``wanted``; one that is not ``known`` either may be
+    another home's, and is left alone for a day."""
+    found = []
+    for path in sorted((cache.root / ".locks" / "moshid").glob("*")):
+        ours = path.suffix == ".part" and path.stem in known
+        unwanted = path.suffix == ".new" or (path.suffix == ".part" and path.stem not in wanted)
+        if unwanted and (ours or _is_stale(path)) and (partial := _partial(path)) is not None:
+            found.append(partial)
+    return found
+
+
+def orphans(cache: Cache, repo: str) -> list[Loose]:
+    """What huggingface_hub began to fetch of a repository and left: not locked, a day old."""
+    locks = cache.root / ".locks" / cache.repo_dir(repo).name
+    found = []
+    for path in sorted(cache.repo_dir(repo).glob("blobs/*.incomplete")):
+        lock = locks / f"{path.name.partition('.')[0]}.lock"
+        if _is_stale(path) and not _is_locked(lock):
+            found.append(Loose(path, lock, _size_of(path)))
+    return found
+
+
+def _strategy(info: CachedRepoInfo, commits: Iterable[str]) -> DeleteCacheStrategy:
+    """huggingface_hub's plan for this repository alone, since a commit may be in two of them."""
+    strategy = HFCacheInfo(info.size_on_disk, frozenset({info}), []).delete_revisions(*commits)
+    within = info.repo_path.resolve()
+    return replace(
+        strategy, blobs=frozenset(b for b in strategy.blobs if b.resolve().is_relative_to(within))
+    )
+
+
+def _partial(path: Path) -> Loose | None:
+    if not path.is_file() or _is_locked(path):
+        return None
+    return Loose(path, path, _size_of(path))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [f for f in folder.rglob("*") if f.is_file()]
+
+
+def _bytes_of(files: Iterable[Path]) -> int:
+    """What regular files hold, each once; links hold nothing."""
+    stats = [f.lstat() for f in files if not f.is_symlink() and f.exists()]
+    return sum({(s.st_dev, s.st_ino): s.st_size for s in stats}.values())
+
+
+def _size_of(path: Path) -> int:
+    """The room a file takes: a partial file is as long as the whole, but may have holes."""
+    stat = path.lstat()
+    return min(stat.st_size, stat.st_blocks * 512)
+
+
+def _is_stale(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.lstat().st_mtime > STALE_S
+    return False
+
+
+def _is_locked(path: Path) -> bool:
+    with _locked(path) as ours:
+        return not ours
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Whether the lock was free and is ours for the block; a file that is not there has none."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)

@@ -1,0 +1,106 @@
+"""Disk space back through the real daemon and the real client, with the demo model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moshi_client.errors import RemoteError
+from moshid.demo import checkpoint
+from moshid.demo.home import World
+
+
+@pytest.fixture
+def world(demo_checkpoint: Path, tmp_path: Path) -> Iterator[World]:
+    """A daemon with the demo model on disk and in memory."""
+    place = tmp_path / checkpoint.REPO
+    place.parent.mkdir(parents=True)
+    place.symlink_to(demo_checkpoint)
+    with World() as world:
+        world.start_hub(tmp_path, rate_bps=1e9, cut_at=[])
+        world.start_daemon()
+        world.call("download.start", {"model": "demo", "wait": True})
+        world.call("model.load", {"model": "demo"})
+        yield world
+        assert world.stop_daemon() == 0, world.daemon_log()
+
+
+def client(world: World, *args: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the JSON on stdout, stderr."""
+    command = [sys.executable, "-m", "moshi_client", *args, "--json"]
+    done = subprocess.run(
+        command, env=world.env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def test_the_demo_model_is_deleted_when_it_is_not_in_use(world: World) -> None:
+    (repo_dir,) = world.hf_cache.glob("models--*")
+    weights = Path(world.call("model.status")["weights"])
+    assert repo_dir in weights.parents
+    code, _, err = client(world, "models", "--delete", "demo", "--yes")
+    assert (code, json.loads(err)["error"]["kind"]) == (1, "model.in_use")
+    assert world.call("model.bench", {"steps": 2})["steps"] == 2
+
+    world.call("model.unload")
+    (job,) = world.call("download.list")["jobs"]
+    code, would, _ = client(world, "models", "--delete", "demo", "--dry-run")
+    assert (code, would["dry_run"], repo_dir.exists()) == (0, True, True)
+    assert would["freed_bytes"] >= job["bytes_total"] > 90_000_000
+    assert [d["repo"] for d in would["deleted"]] == [checkpoint.REPO]
+    assert client(world, "models", "--delete", "demo")[0] == 2
+    assert weights.exists()
+
+    code, report, err = client(world, "models", "--delete", "demo", "--yes")
+    assert (code, err) == (0, "")
+    assert report == would | {"dry_run": False}
+    assert not repo_dir.exists()
+    assert world.call("download.list") == {"jobs": []}
+    (demo,) = [m for m in world.call("model.list")["models"] if m["name"] == "demo"]
+    assert (demo["on_disk"], demo["disk_bytes"]) == (False, 0)
+    code, _, err = client(world, "models", "--delete", "demo", "--yes")
+    assert (code, json.loads(err)["error"]["kind"]) == (1, "model.not_found")
+
+    again = world.call("download.start", {"model": "demo", "wait": True})["job"]
+    assert (again["state"], again["bytes_fetched"]) == ("done", job["bytes_total"])
+    assert world.call("model.load", {"model": "demo"})["state"] == "ready"
+
+
+def test_a_quality_is_deleted_only_by_itself(world: World) -> None:
+    for params, kind in (
+        ({"model": "demo", "quality": "q4"}, "model.not_found"),
+        ({"model": "moshid/demo-parrot-mlx", "quality": "bf16"}, "model.in_use"),
+        ({"model": "nonsense"}, "model.not_found"),
+    ):
+        with pytest.raises(RemoteError) as caught:
+            world.call("model.delete", params)
+        assert caught.value.kind == kind
+    world.call("model.unload")
+    (weights,) = world.hf_cache.glob(f"models--*/snapshots/*/{checkpoint.WEIGHTS_NAME}")
+    weights.with_name("model.q4.safetensors").symlink_to(weights.readlink())
+    with pytest.raises(RemoteError, match="holds bf16 and q4"):
+        world.call("model.delete", {"model": "demo", "quality": "bf16"})
+
+
+def test_prune_leaves_what_is_loaded_and_takes_what_is_left_over(world: World) -> None:
+    (snapshot,) = world.hf_cache.glob("models--*/snapshots/*")
+    ref = snapshot.parents[1] / "refs" / "main"
+    newer = snapshot.with_name("b" * 40)
+    newer.mkdir()
+    (newer / checkpoint.CONFIG_NAME).symlink_to((snapshot / checkpoint.CONFIG_NAME).readlink())
+    ref.write_text(newer.name)
+    code, report, _ = client(world, "models", "--prune", "--yes")
+    assert (code, report["deleted"]) == (0, [])
+    world.call("model.unload")
+    code, report, _ = client(world, "models", "--prune", "--yes")
+    assert [d["revision"] for d in report["deleted"]] == [snapshot.name]
+    assert report["freed_bytes"] > 90_000_000
+    assert not snapshot.exists()
+    assert (newer / checkpoint.CONFIG_NAME).exists()
+    assert world.call("download.list") == {"jobs": []}
