@@ -169,6 +169,21 @@ async def test_a_change_that_waits_for_the_deletion_finds_no_job(tmp_path: Path)
         assert place.service.list() == []
 
 
+async def test_a_start_waits_for_the_deletion_and_begins_anew(tmp_path: Path) -> None:
+    async with opened(tmp_path) as place:
+        job = await place.stuck(ONE)
+        await place.service.pause(job.id)
+        told = place.bus.subscribe(["download"])
+        deleting = asyncio.create_task(place.service.space.delete([ONE]))
+        await told.take()  # the deletion is under way
+        place.hub.repos[ONE].odd = Odd()
+        again, created = await place.service.start(ONE, revision=OLD)
+        assert (created, again.id != job.id, deleting.done()) == (True, True, True)
+        assert (await place.service.wait(again.id)).state is JobState.DONE
+        assert (await place.service.verify(ONE)).ok
+        assert place.cache.snapshot(ONE, OLD).exists()
+
+
 async def test_a_file_in_use_or_written_by_others_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as place:
         await place.fetched(ONE)
