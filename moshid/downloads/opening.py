@@ -26,8 +26,8 @@ from moshid.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Seams and numbers that tests set otherwise. ``margin_bytes``: room that is left to others on
-    the cache's volume; ``poll_s``: how often a paused job looks whether it may go on."""
+    """Seams and numbers that tests set otherwise. ``margin_bytes``: the most room that is left
+    to others on the cache's volume; ``poll_s``: how often a paused job looks if it may go on."""
 
     volume: Callable[[Path, Path], Volume] = MountedVolume
     boot_id: Callable[[], str] = boot_id

@@ -14,6 +14,7 @@ from moshid.downloads.job import Job
 from moshid.downloads.ledger import Counters, Ledger
 from moshid.downloads.runner import allocated_bytes, load_files
 from moshid.downloads.states import FileState, JobState
+from moshid.downloads.volume import room_for
 from moshid.errors import (
     DiskFull,
     DownloadNotFound,
@@ -46,7 +47,8 @@ async def may_go_on(engine: Engine, job: Job, margin_bytes: int) -> bool:
     if any([await engine.disk.run(_is_locked, path) for path, _size in partials]):
         return False
     need = sum([max(0, s - await engine.disk.run(allocated_bytes, p)) for p, s in partials])
-    return need == 0 or await engine.disk.run(engine.volume.free_bytes) >= need + margin_bytes
+    free = await engine.disk.run(engine.volume.free_bytes)
+    return need == 0 or free >= room_for(need, margin_bytes)
 
 
 def cause(error: BaseException, *, offline: bool) -> MoshidError:

@@ -29,6 +29,7 @@ from moshid.downloads.source import Patience, Source
 from moshid.downloads.states import FileState, JobState, of_files
 from moshid.downloads.tally import Tally
 from moshid.downloads.transfer import Transfer
+from moshid.downloads.volume import room_for
 from moshid.errors import DiskFull, VolumeMissing
 from moshid.selection import FileSelector
 
@@ -185,7 +186,7 @@ class JobRunner:
         need = size - await self._engine.on_disk(allocated_bytes, path)
         free = await self._engine.on_disk(self._engine.volume.free_bytes)
         await self._engine.on_disk(self._engine.cache.seed, self._job.repo, etag, size)
-        if need > 0 and free < need + self._margin_bytes:
+        if need > 0 and free < room_for(need, self._margin_bytes):
             raise DiskFull(f"{need} bytes are needed on the cache's volume, {free} are free")
         return await self._engine.open_partial(etag, size)
 

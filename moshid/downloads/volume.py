@@ -13,6 +13,15 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE: Final = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EIO})
 
 
+MARGIN_SHARE: Final = 32
+
+
+def room_for(need_bytes: int, margin_bytes: int) -> int:
+    """Room wanted for a file that still needs ``need_bytes``: a margin is left to others, at most
+    ``margin_bytes`` and a 32nd of the need, so that a small file fits onto a small volume."""
+    return need_bytes + min(margin_bytes, need_bytes // MARGIN_SHARE)
+
+
 class Volume(Protocol):
     """What the engine asks of a volume. Blocking, briefly."""
 

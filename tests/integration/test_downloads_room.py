@@ -102,11 +102,12 @@ async def test_a_disk_that_fills_in_mid_download_pauses_it(
 
 
 @pytest.mark.asyncio
-async def test_a_margin_is_left_to_others(tmp_path: Path) -> None:
+async def test_a_margin_is_left_to_others_and_a_small_one_by_a_small_file(tmp_path: Path) -> None:
     make_repo(tmp_path / "hub", SIZE)
     bus, volume = Bus(), FakeVolume()
     parts = replace(volume.parts(), margin_bytes=MIB)
-    volume.free = SIZE + MIB - 1
+    margin = min(MIB, SIZE // 32)
+    volume.free = SIZE + margin - 1
     async with (
         DemoHub(tmp_path / "hub") as hub,
         running(

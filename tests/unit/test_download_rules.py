@@ -19,6 +19,7 @@ from moshid.downloads.plan import ByteRange
 from moshid.downloads.profiles import MIB, PROFILES, choose
 from moshid.downloads.states import ACTIVE, FINISHED, TRANSITIONS, FileState, JobState, of_files
 from moshid.downloads.tally import Tally
+from moshid.downloads.volume import room_for
 from moshid.errors import DiskFull, DownloadNetwork, InvalidParams
 
 WANT, TOTAL = ByteRange(100, 200), 1000
@@ -242,3 +243,11 @@ def test_a_job_is_its_contract() -> None:
     copy = job.copy()
     copy.files[0].bytes_done = 1
     assert job.files[0].bytes_done == 0
+
+
+@pytest.mark.parametrize(
+    ("need", "wanted"),
+    [(0, 0), (31, 31), (3200, 3300), (1 << 34, (1 << 34) + (64 << 20))],
+)
+def test_a_margin_is_a_share_of_the_need_up_to_a_limit(need: int, wanted: int) -> None:
+    assert room_for(need, 64 << 20) == wanted
