@@ -73,6 +73,21 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """An answer's body. ``ends``: where the chunk ends that is wanted of it, by its Content-Length;
+    then its pieces are taken as they come, which saves joining them."""
+
+    content: aiohttp.StreamReader
+    ends: bool
+
+    async def read(self, most_bytes: int) -> bytes:
+        """The next piece, of no more than that; empty at the end."""
+        if self.ends:
+            return (await self.content.readchunk())[0]
+        return await self.content.read(most_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Fetcher:
     """Fetches chunks of one blob. ``files`` are the job's files that show this blob."""
 
@@ -164,9 +179,11 @@ class Fetcher:
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
-                await self._take(arrivals, answer.content, want.start, watchdog)
+                told = "Content-Length" in (h := answer.headers) and "Transfer-Encoding" not in h
+                body = Body(answer.content, ends=told and len(arrivals) == 1)
+                await self._take(arrivals, body, want.start, watchdog)
             elif verdict.verdict is Verdict.WHOLE and in_one_piece:
-                await self._take(arrivals, answer.content, 0, watchdog)
+                await self._take(arrivals, Body(answer.content, ends=False), 0, watchdog)
             else:
                 answer.close()
                 if verdict.verdict is Verdict.RENEW:
@@ -177,7 +194,7 @@ class Fetcher:
     async def _take(
         self,
         arrivals: Sequence[Arrival],
-        content: aiohttp.StreamReader,
+        body: Body,
         at: int,
         watchdog: asyncio.Timeout,
     ) -> None:
@@ -185,30 +202,26 @@ class Fetcher:
         self.meter.job.connections += 1
         try:
             for arrival in arrivals:
-                await self._skip(content, arrival.at - at, watchdog)
-                await self._receive(arrival, content, watchdog)
+                await self._skip(body, arrival.at - at, watchdog)
+                await self._receive(arrival, body, watchdog)
                 if not arrival.complete:
                     raise Setback("the answer ended early")
                 at = arrival.at
         finally:
             self.meter.job.connections -= 1
 
-    async def _skip(
-        self, content: aiohttp.StreamReader, count_bytes: int, watchdog: asyncio.Timeout
-    ) -> None:
+    async def _skip(self, body: Body, count_bytes: int, watchdog: asyncio.Timeout) -> None:
         """Let bytes pass that are there already."""
         loop = asyncio.get_running_loop()
         while count_bytes > 0:
             watchdog.reschedule(loop.time() + self.profile.stall_timeout_s)
-            piece = await content.read(min(count_bytes, BATCH_BYTES))
+            piece = await body.read(min(count_bytes, BATCH_BYTES))
             if not piece:
                 raise Setback("the answer ended early")
             count_bytes -= len(piece)
             self.meter.skipped(len(piece))
 
-    async def _receive(
-        self, arrival: Arrival, content: aiohttp.StreamReader, watchdog: asyncio.Timeout
-    ) -> None:
+    async def _receive(self, arrival: Arrival, body: Body, watchdog: asyncio.Timeout) -> None:
         """Take a chunk, batch by batch; what has arrived is kept, whatever ends the attempt."""
         loop, stall_s = asyncio.get_running_loop(), self.profile.stall_timeout_s
         left = arrival.chunk.size - arrival.have_bytes
@@ -216,7 +229,7 @@ class Fetcher:
         size = fresh = 0
         watchdog.reschedule(loop.time() + stall_s)
         try:
-            while left > size and (piece := await content.read(left - size)):
+            while left > size and (piece := await body.read(left - size)):
                 batch.append(piece)
                 size += len(piece)
                 fresh += len(piece)

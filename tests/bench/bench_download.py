@@ -1,0 +1,218 @@
+"""Speed, CPU seconds and memory of a download from loopback, beside curl, aria2c and hf-transfer.
+
+``python -m tests.bench.bench_download [--mib N] [--rounds N] [--json FILE]``. All fetch the same
+file from the same nginx, in turns. moshid's figure includes all it promises: each chunk's digest,
+the whole file's, everything durable and in the ledger. ``hf+sha256`` is the same promise made by
+hf-transfer, fdatasync and one pass of hashlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from moshid.demo.home import World
+
+MIB: Final = 1 << 20
+COMMIT: Final = "b" * 40
+REPO: Final = "bench/one"
+NAME: Final = "model.safetensors"
+
+_HF_TRANSFER: Final = """
+import hashlib, os, sys, hf_transfer
+url, out, check = sys.argv[1:]
+hf_transfer.download(url, out, max_files=8, chunk_size=8 << 20)
+if check == "1":
+    with open(out, "rb") as f:
+        os.fdatasync(f.fileno())
+        hashlib.file_digest(f, "sha256")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One download: who, wall and CPU seconds, peak memory, the RPC's 99th percentile if any."""
+
+    who: str
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    rpc_p99_ms: float | None = None
+
+
+@contextlib.contextmanager
+def serving(folder: Path, sha256: str, port: int) -> Iterator[str]:
+    """An nginx that serves the file by itself and as a Hub would; its endpoint."""
+    temps = "".join(
+        f"{t}_temp_path {folder}/{t};" for t in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    hub = f"add_header X-Repo-Commit {COMMIT} always; add_header X-Linked-Etag {sha256} always;"
+    configuration = f"""
+worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/errors;
+events {{ worker_connections 256; }}
+http {{ access_log off; sendfile on; {temps}
+server {{ listen 127.0.0.1:{port};
+location /raw/ {{ alias {folder}/; }}
+location /{REPO}/resolve/ {{ {hub} return 302 /raw/{NAME}; }} }} }}
+"""
+    (folder / "nginx.conf").write_text(configuration)
+    command = ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        endpoint = f"http://127.0.0.1:{port}"
+        curl = ["curl", "-sf", "--retry-connrefused", "--retry", "20", "--retry-delay", "0"]
+        subprocess.run([*curl, "-r", "0-0", "-o", os.devnull, f"{endpoint}/raw/{NAME}"], check=True)
+        yield endpoint
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def peer(who: str, command: list[str], out: Path) -> Figure:
+    """Run a peer to its end; what it wrote is removed."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _pid, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{who} ended with {process.returncode}")
+    out.unlink()
+    return Figure(who, wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def ours(endpoint: str, profile: str) -> Figure:
+    """A download through a daemon of its own, from its start to done."""
+    with World() as world:
+        world.env["HF_ENDPOINT"] = endpoint
+        world.start_daemon()
+        process = psutil.Process(world.daemon_pid)
+        before, began = process.cpu_times(), time.monotonic()
+        done = threading.Event()
+        delays_s: list[float] = []
+        asking = threading.Thread(target=_ask, args=(world, done, delays_s))
+        asking.start()
+        params = {"repo": REPO, "files": [NAME], "profile": profile, "wait": True}
+        job = world.call("download.start", params)["job"]
+        wall_s, after = time.monotonic() - began, process.cpu_times()
+        done.set()
+        asking.join()
+        if job["state"] != "done":
+            raise SystemExit(f"moshid: {job['state']}, {job['error']}")
+        cpu_s = after.user + after.system - before.user - before.system
+        p99_ms = statistics.quantiles(delays_s, n=100)[98] * 1000 if len(delays_s) > 2 else None
+        return Figure(f"moshid {profile}", wall_s, cpu_s, _peak_mib(process), p99_ms)
+
+
+def _ask(world: World, done: threading.Event, delays_s: list[float]) -> None:
+    with world.connect() as connection:
+        while not done.wait(0.02):
+            began = time.monotonic()
+            connection.call("download.list")
+            delays_s.append(time.monotonic() - began)
+
+
+def _peak_mib(process: psutil.Process) -> float:
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        return float(process.memory_info().rss) / MIB
+    lines = status.read_text().splitlines()
+    return int(next(s for s in lines if s.startswith("VmHWM")).split()[1]) / 1024
+
+
+def contenders(endpoint: str, folder: Path) -> dict[str, Callable[[], Figure]]:
+    """Who is there, by name."""
+    url, out = f"{endpoint}/raw/{NAME}", folder / "out"
+    hf = [sys.executable, "-c", _HF_TRANSFER, url, str(out)]
+    aria = ["aria2c", "-q", "-x16", "-s16", "-k1M", "--file-allocation=none", "-d", str(folder)]
+    commands = {
+        "curl": ["curl", "-sf", "-o", str(out), url],
+        "aria2c -x16": [*aria, "-o", "out", url],
+        "hf-transfer": [*hf, "0"],
+        "hf+sha256": [*hf, "1"],
+    }
+    there = {w: c for w, c in commands.items() if shutil.which(c[0])}
+    peers = {w: _later(w, command, out) for w, command in there.items()}
+    profiles = ("auto", "parallel")
+    return peers | {f"moshid {p}": lambda p=p: ours(endpoint, p) for p in profiles}
+
+
+def _later(who: str, command: list[str], out: Path) -> Callable[[], Figure]:
+    return lambda: peer(who, command, out)
+
+
+def table(figures: list[Figure], size_bytes: int) -> str:
+    """The medians, one line each."""
+    gb = size_bytes / 1e9
+    lines = [
+        "| who | wall s | GB/s | CPU s per GB | peak MiB | RPC p99 ms |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for who in dict.fromkeys(f.who for f in figures):
+        mine = [f for f in figures if f.who == who]
+        wall_s = statistics.median(f.wall_s for f in mine)
+        cpu_s = statistics.median(f.cpu_s for f in mine)
+        peak = max(f.peak_mib for f in mine)
+        p99s = [f.rpc_p99_ms for f in mine if f.rpc_p99_ms is not None]
+        p99 = f"{statistics.median(p99s):.1f}" if p99s else ""
+        rate = gb / wall_s
+        lines.append(
+            f"| {who} | {wall_s:.2f} | {rate:.2f} | {cpu_s / gb:.2f} | {peak:.0f} | {p99} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line: see ``--help``."""
+    parser = argparse.ArgumentParser(prog="bench_download", description=__doc__)
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--port", type=int, default=18_931)
+    parser.add_argument("--only", nargs="*", help="names of contenders")
+    parser.add_argument("--json", type=Path)
+    a = parser.parse_args(argv)
+    if shutil.which("nginx") is None:
+        parser.error("nginx is needed (Debian: apt install nginx-light)")
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="moshid-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # nginx's workers are another user
+        digest = hashlib.sha256()
+        with (folder / NAME).open("wb") as file:
+            for seed in range(a.mib):
+                piece = random.Random(seed).randbytes(MIB)
+                digest.update(piece)
+                file.write(piece)
+        with serving(folder, digest.hexdigest(), a.port) as endpoint:
+            for _round in range(a.rounds):
+                for who, run in contenders(endpoint, folder).items():
+                    if not a.only or who in a.only:
+                        figures.append(run())
+                        print(f"{who}: {figures[-1].wall_s:.2f} s", file=sys.stderr, flush=True)
+    print(table(figures, a.mib * MIB))
+    if a.json:
+        a.json.write_text(
+            json.dumps({"mib": a.mib, "runs": [asdict(f) for f in figures]}, indent=1)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
