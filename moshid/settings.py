@@ -96,7 +96,7 @@ def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None =
     values: dict[str, Any] = {"home": home, "socket": home / "moshid.sock"}
     values |= _from_toml(home / "config.toml")
     values |= _from_env(env)
-    values |= {name: _convert(name, value, f"--{name}") for name, value in given.items()}
+    values |= {name: _convert(name, value, _flag(name)) for name, value in given.items()}
     settings = Settings(**values)
     if len(os.fsencode(settings.socket)) > SOCKET_PATH_LIMIT_BYTES:
         raise SocketPathTooLong(
@@ -112,9 +112,7 @@ def from_arguments(args: argparse.Namespace, env: Mapping[str, str] | None = Non
     Raises:
         BadSettings, SocketPathTooLong: as ``load``.
     """
-    flags: dict[str, Any] = {
-        name: getattr(args, name, None) for name in ("home", "socket", "log_level")
-    }
+    flags: dict[str, Any] = {name: getattr(args, name, None) for name in _OWN_FLAGS}
     for pair in getattr(args, "set", None) or ():
         name, equals, value = pair.partition("=")
         if not equals:
@@ -123,9 +121,17 @@ def from_arguments(args: argparse.Namespace, env: Mapping[str, str] | None = Non
     return load(flags, env)
 
 
+_OWN_FLAGS = ("home", "socket", "log_level")
+
+
 def setting_names() -> list[str]:
     """The names that config.toml, MOSHID_<NAME> and the flags may set, besides home."""
     return [f.name for f in fields(Settings) if f.name != "home"]
+
+
+def _flag(name: str) -> str:
+    """How a setting is given on the command line, for faults."""
+    return f"--{name.replace('_', '-')}" if name in _OWN_FLAGS else "--set"
 
 
 def _from_toml(path: Path) -> dict[str, Any]:
@@ -196,7 +202,9 @@ def _convert(name: str, value: Any, source: str) -> Any:
             case _:
                 return _choice(name, str(value))
     except (TypeError, ValueError) as e:
-        raise BadSettings(f"{source}: {name} should be {kinds[name]}: {e}") from e
+        # A choice says all by itself; a number needs to be told what was wanted.
+        wanted = "" if kinds[name] == "str" else f" should be {kinds[name]}"
+        raise BadSettings(f"{source}: {name}{wanted}: {e}") from e
     if converted < 0:
         raise BadSettings(f"{source}: {name} may not be negative")
     return converted

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     out = Path(args.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
     if importlib.util.find_spec("matplotlib") is None:
-        print("the demo draws a picture: pip install 'moshid[demo]'", file=sys.stderr)
+        print("the demo draws a picture: make demo, or pip install '.[demo]'", file=sys.stderr)
         return 1
     try:
         facts = Demo(out, args.seconds, with_sound=not args.no_sound).run()

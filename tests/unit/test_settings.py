@@ -41,7 +41,7 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("log_keep = -1", "negative"),
         ("download_keep_awake = 1", "download_keep_awake should be bool"),
         ("download_keep_awake = 'perhaps'", "neither true nor false"),
-        ("log_level = 'loud'", "none of debug"),
+        ("log_level = 'loud'", "log_level: 'loud' is none of debug"),
         ("a = [", "not TOML"),
     ],
 )
@@ -68,6 +68,19 @@ def test_a_switch_is_told_in_words(tmp_path: Path, given: str | bool, means: boo
     else:
         (tmp_path / "config.toml").write_text(f"download_keep_awake = {str(given).lower()}")
         assert settings.load(env=env).download_keep_awake is means
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"log_level": "loud"}, "--log-level: log_level: 'loud' is none of"),
+        ({"log_keep": "x"}, "--set: log_keep should be int"),
+        ({"nope": "1"}, "--set: there is no setting 'nope'"),
+    ],
+)
+def test_a_bad_flag_is_refused_by_name(tmp_path: Path, flags: dict[str, str], says: str) -> None:
+    with pytest.raises(BadSettings, match=says):
+        settings.load(flags, {"MOSHID_HOME": str(tmp_path)})
 
 
 def test_a_bad_variable_is_refused_by_name(tmp_path: Path) -> None:
