@@ -41,6 +41,10 @@ class Source(Protocol):
         """Whether no frame will come any more."""
 
     @property
+    def cut_short(self) -> bool:
+        """Whether it ended because it was to last so long, not because it was over."""
+
+    @property
     def overruns(self) -> int:
         """Times that sound was lost because we did not take it."""
 

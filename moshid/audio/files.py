@@ -42,6 +42,8 @@ class FileSource:
         self._resample = Resampler(self._file.samplerate, SAMPLE_RATE, live=False)
         self.lossless = fast
         self._limit = None if seconds is None else round(seconds * SAMPLE_RATE)
+        self.cut_short = False
+        """Whether ``seconds`` ended it, and not the file."""
         self._tail_frames = tail_frames
         self._ready: list[Samples] = []
         self._ready_samples = 0
@@ -119,7 +121,8 @@ class FileSource:
         if self._limit is not None:
             pcm = pcm[: max(0, self._limit - self._read_samples)]
         self._read_samples += len(pcm)
-        self._read_all = len(block) == 0 or self._read_samples == self._limit
+        self.cut_short = self._read_samples == self._limit
+        self._read_all = len(block) == 0 or self.cut_short
         self._ready.append(pcm)
         self._ready_samples += len(pcm)
 

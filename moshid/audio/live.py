@@ -22,6 +22,7 @@ class MicrophoneSource:
 
     lossless = False
     ended = False
+    cut_short = False
 
     def __init__(self, stream: PortAudioStream) -> None:
         assert stream.input is not None

@@ -113,6 +113,12 @@ class PortAudioStream:
         self._closed = True
 
     def _open(self) -> Any:
+        apis = {d.hostapi for d in (self.input, self.output) if d is not None}
+        if len(apis) > 1:
+            raise DeviceFailed(
+                f"microphone and speaker are of two sound systems, {' and '.join(sorted(apis))}",
+                hint="Choose both of the same HOST API (moshi-client devices).",
+            )
         refusals = []
         for rate in self._rates():
             try:

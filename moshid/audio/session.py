@@ -233,7 +233,7 @@ class Session:
             return
         limit = self._limit_frames
         if self.source.ended and self._pump.idle:
-            self._end("input_end")
+            self._end("seconds" if self.source.cut_short else "input_end")
         elif limit is not None and self._pump.captured_frames >= limit and self._pump.idle:
             self._end("seconds")
 

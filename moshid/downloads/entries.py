@@ -128,8 +128,11 @@ class Entries:
             entry.finished.set()
         else:
             entry.finished.clear()
-        facts = {"id": entry.job.id, "repo": entry.job.repo, "why": error.message if error else ""}
-        log.info("a download is %s", state, extra=facts)
+        facts = {"id": entry.job.id, "repo": entry.job.repo}
+        if error is not None:
+            facts["why"] = error.message
+        level = logging.WARNING if state is JobState.FAILED else logging.INFO
+        log.log(level, "download %s", state, extra=facts)
         self.tell(entry)
 
     async def forget(self, engine: Engine, entry: Entry) -> None:

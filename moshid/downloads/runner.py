@@ -187,7 +187,11 @@ class JobRunner:
         free = await self._engine.on_disk(self._engine.volume.free_bytes)
         await self._engine.on_disk(self._engine.cache.seed, self._job.repo, etag, size)
         if need > 0 and free < room_for(need, self._margin_bytes):
-            raise DiskFull(f"{need} bytes are needed on the cache's volume, {free} are free")
+            wanted = room_for(need, self._margin_bytes)
+            raise DiskFull(
+                f"{wanted / 1e6:,.1f} MB are needed on the cache's volume (with a small reserve), "
+                f"{free / 1e6:,.1f} MB are free"
+            )
         return await self._engine.open_partial(etag, size)
 
     async def _publish(self, file: JobFile, partial: Path) -> None:

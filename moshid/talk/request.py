@@ -54,6 +54,8 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             raise InvalidParams("in_file and input exclude each other: one source of sound only")
         if self.out_file is not None and self.output is not None:
             raise InvalidParams("out_file and output exclude each other: one sink of sound only")
+        if _are_one(self.in_file, self.out_file):
+            raise InvalidParams("in_file and out_file are the same file: it would be lost")
         if self.record is not None:
             raise InvalidParams("recording is not built yet: leave record out")
         if self.fast and (self.in_file is None or self.out_file is None):
@@ -69,3 +71,12 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """What the model worker's ``talk`` takes, besides session and epoch."""
         names = ("text_temperature", "text_top_k", "audio_temperature", "audio_top_k")
         return {"seed": seed} | {name: getattr(self, name) for name in names}
+
+
+def _are_one(a: str | None, b: str | None) -> bool:
+    """Whether two paths name the same file, by links too."""
+    if a is None or b is None:
+        return False
+    if Path(a).exists() and Path(b).exists():
+        return Path(a).samefile(b)
+    return Path(a).resolve() == Path(b).resolve()

@@ -85,6 +85,7 @@ async def test_seconds_cut_the_input_and_the_answer_still_comes_out(tmp_path: Pa
             await rig.start(peer, in_file=str(speech), out_file=str(out), fast=True, seconds=0.8)
             ended = await rig.wait_for("ended")
     assert ended["stats"]["frames"] == 10 + 2 + 1
+    assert ended["reason"] == "seconds"
     assert len(soundfile.read(out)[0]) == 14 * FRAME
 
 
@@ -144,7 +145,7 @@ async def test_the_model_dies_and_another_takes_over(tmp_path: Path) -> None:
         second.theirs.close()
         ended = await rig.wait_for("ended")
         second.close()
-    assert ended["reason"] == "input_end"
+    assert ended["reason"] == "seconds"
     assert {f.epoch for f in second.heard} == {2}
     assert 2 <= ended["stats"]["lagged_frames"] <= 8
     assert len(soundfile.read(out)[0]) == 34 * FRAME

@@ -213,6 +213,7 @@ async def test_old_transcripts_are_pruned(
         ({"out_file": "/a.wav", "output": "spk"}, "exclude"),
         ({"fast": True, "in_file": "/a.wav"}, "fast needs"),
         ({"record": "/tmp/r"}, "not built yet"),
+        ({"in_file": "/dev/../a.wav", "out_file": "/a.wav"}, "same file"),
     ],
 )
 async def test_bad_requests(talks: TalkService, wrong: dict[str, Any], says: str) -> None:

@@ -36,7 +36,7 @@ class JobParams(Params):
 
 
 class VerifyParams(Params):
-    """What to verify: a job's ``id``, a ``model`` or a ``repo``; ``repair`` fetches what is bad."""
+    """A job's ``id``, a ``model`` or a ``repo``; nothing: the default model."""
 
     id: Name | None = None
     model: Name | None = None
@@ -113,7 +113,7 @@ async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
 
     Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing}], repaired_bytes}``.
     """
-    name = p.id or one_name(p.model, p.repo)
+    name = p.id or one_name(p.model, p.repo, app.settings.default_model)
     report = await app.downloads.verify(await app.library.repository(name), repair=p.repair)
     answer: dict[str, Any] = msgspec.to_builtins(report)
     return answer
