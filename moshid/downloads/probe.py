@@ -35,6 +35,18 @@ async def resolve(hub: Hub, repo: str, revision: str) -> str:
     return (await hub.listing(repo, revision)).commit
 
 
+async def check_named(hub: Hub, repo: str, commit: str, paths: Sequence[str]) -> None:
+    """Ask for each file by name, before a job that others wait for takes it up.
+
+    Raises:
+        DownloadNotFound: there is no such file; the message names it.
+        DownloadError: the Hub cannot be asked.
+    """
+    for path in paths:
+        if isinstance(await hub.head(repo, commit, check_repo_path(path)), Absent):
+            raise DownloadNotFound(f"{repo} has no {path}")
+
+
 class Prober:
     """Asks patiently: only a real answer of the Hub ends a probe."""
 

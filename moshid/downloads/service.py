@@ -30,6 +30,7 @@ from moshid.downloads.tally import Tally
 from moshid.downloads.verify import cached_job, forget_bad, verify_files
 from moshid.errors import (
     DownloadNetwork,
+    DownloadNotFound,
     InternalError,
     MoshidError,
     NoSuchJob,
@@ -112,7 +113,7 @@ class DownloadService:
         choose(self._profiles, profile, chunk_bytes=chunk_bytes, workers=workers)
         engine = self._running()
         want = Want("" if files else quality, tuple(sorted(files or ())))
-        commit = await self._resolve(engine, repo, revision)
+        commit = await self._resolve(engine, repo, revision, want.files)
         where = (self._place.endpoint, repo, revision, commit)
         row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
         return await self._steering.through(self._enter(engine, row, want))
@@ -178,13 +179,19 @@ class DownloadService:
             raise ShuttingDown("the download service is not running")
         return self._engine
 
-    async def _resolve(self, engine: Engine, repo: str, revision: str) -> str | None:
-        """The commit, or None while the Hub cannot be reached."""
+    async def _resolve(
+        self, engine: Engine, repo: str, revision: str, files: Sequence[str]
+    ) -> str | None:
+        """The commit, which has ``files``; None while the Hub cannot be reached."""
         try:
-            return await probe.resolve(engine.hub, repo, revision)
+            commit = await probe.resolve(engine.hub, repo, revision)
+            await probe.check_named(engine.hub, repo, commit, files)
+            return commit
         except DownloadNetwork as e:
             log.info("the commit is resolved later", extra={"repo": repo, "why": e.message})
             return None
+        except DownloadNotFound as e:
+            raise resting.cause(e, offline=self._place.offline) from e
 
     async def _is_whole(self, entry: Entry) -> bool:
         there = await asyncio.to_thread(self._cache.files, entry.job.repo, entry.job.commit)

@@ -260,12 +260,9 @@ async def test_real_answers_end_the_start(tmp_path: Path) -> None:
             await service.start(REPO, chunk_bytes=1)
         with pytest.raises(NoSuchJob):
             service.get("nothing")
+        with pytest.raises(DownloadNotFound, match=r"no none\.bin"):
+            await service.start(REPO, files=["none.bin"])
         assert service.list() == []
-        job, _ = await service.start(REPO, files=["none.bin"])
-        job = await service.wait(job.id)
-        assert job.state is JobState.FAILED
-        assert job.error is not None
-        assert job.error.kind == "download.not_found"
 
 
 async def test_the_token_goes_to_the_hub_and_nowhere_else(tmp_path: Path) -> None:
@@ -319,10 +316,8 @@ async def test_offline_uses_the_cache_or_says_so(tmp_path: Path) -> None:
         assert (job.state, job.bytes_fetched) == (JobState.DONE, 0)
         with pytest.raises(DownloadOffline):
             await service.start("org/other")
-        job, _ = await service.start(REPO, files=["sub/notes.txt"])
-        job = await service.wait(job.id)
-        assert job.error is not None
-        assert job.error.kind == "download.offline"
+        with pytest.raises(DownloadOffline, match=r"notes\.txt"):
+            await service.start(REPO, files=["sub/notes.txt"])
     assert_in_cache(folder, cache, WEIGHTS)
 
 

@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import hf_hub_download
 
 from moshid.downloads.states import JobState
+from moshid.errors import DownloadNotFound
 from tests.fakes.downloads import QUICK, make_service, running
 from tests.fakes.odd_hubs import COMMIT, Odd, OddHub, OddRepo
 from tests.fakes.repos import REPO, content
@@ -22,19 +23,24 @@ WEIGHTS = content(3 * CHUNK + 1, seed=7)
 FILES = {"config.json": b'{"dim": 256}', "model.safetensors": WEIGHTS, "tokenizer.model": b"abc"}
 
 
-async def test_a_name_mistyped_does_not_spoil_the_job(tmp_path: Path) -> None:
-    """The commit's job is the same one, with or without the file that does not exist."""
+async def test_a_name_mistyped_is_its_callers_trouble_alone(tmp_path: Path) -> None:
+    """A job that others wait for at the same commit goes on and hears nothing of it."""
+    repo = OddRepo(Odd(refuse_bytes=True), FILES)
     async with (
-        OddHub({REPO: OddRepo(Odd(), FILES)}) as hub,
+        OddHub({REPO: repo}) as hub,
         running(make_service(tmp_path / "home", hub.endpoint, tmp_path / "cache")) as service,
     ):
-        job, _ = await service.start(REPO, files=["config.json", "modell.safetensors"])
+        with pytest.raises(DownloadNotFound, match=r"no modell\.safetensors"):
+            await service.start(REPO, files=["config.json", "modell.safetensors"])
+        assert service.list() == []
+        job, _ = await service.start(REPO)
+        await hub.refused.wait()
+        with pytest.raises(DownloadNotFound):
+            await service.start(REPO, files=["modell.safetensors"])
+        assert service.get(job.id).state is JobState.DOWNLOADING
+        repo.odd = Odd()
         job = await service.wait(job.id)
-        assert job.error is not None
-        assert (job.state, job.error.kind) == (JobState.FAILED, "download.not_found")
-        job, _ = await service.start(REPO, files=["config.json"])
-        job = await service.wait(job.id)
-        assert (job.state, [f.path for f in job.files]) == (JobState.DONE, ["config.json"])
+        assert (job.state, {f.path for f in job.files}) == (JobState.DONE, set(FILES))
 
 
 async def test_what_was_cancelled_is_not_wanted_any_more(tmp_path: Path) -> None:
