@@ -123,7 +123,8 @@ class HfHub:
 
     async def head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
         """A file's metadata, by HEAD on /resolve."""
-        return await self._ask(lambda: self._head(repo, revision, path), f"{repo}/{path}")
+        what = f"{repo} at {revision} ({path})"
+        return await self._ask(lambda: self._head(repo, revision, path), what)
 
     async def config(self, file: RemoteFile, repo: str) -> dict[str, Any] | None:
         """A small JSON file's content, its digest checked."""
@@ -131,7 +132,7 @@ class HfHub:
 
     async def listing(self, repo: str, revision: str) -> Listing:
         """All paths of the repository, through HfApi."""
-        return await self._ask(lambda: self._listing(repo, revision), repo)
+        return await self._ask(lambda: self._listing(repo, revision), f"{repo} at {revision}")
 
     async def headers(self, url: str) -> dict[str, str]:
         """As huggingface_hub sends them; without the token to any other origin than the Hub's."""
