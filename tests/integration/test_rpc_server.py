@@ -231,8 +231,8 @@ async def test_a_disconnect_cancels_waits_and_tells_the_owner(
     client.send({"jsonrpc": "2.0", "id": 9, "method": "wait"})
     await app.waiting.wait()
     client.writer.close()
-    await app.cancelled.wait()
-    await app.closed.wait()
+    assert await app.cancelled.wait()
+    assert await app.closed.wait()
 
 
 async def test_a_client_that_asks_and_leaves_at_once_leaves_nothing_behind(
