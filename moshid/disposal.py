@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from moshid.downloads.output import is_url
 from moshid.downloads.service import DownloadService
 from moshid.downloads.space import SpaceReport
 from moshid.errors import InvalidParams, ModelNotFound
@@ -48,7 +49,7 @@ class Disposal:
     async def prune(self, *, dry_run: bool = False) -> SpaceReport:
         """Delete what is old or left over in the repositories of the catalogue and of jobs."""
         repos = {repo for e in catalogue.CATALOGUE.values() for repo in e.repos.values()}
-        repos |= {job.repo for job in self._downloads.list()}
+        repos |= {job.repo for job in self._downloads.list() if not is_url(job.repo)}
         return await self._downloads.space.prune(repos, in_use=self._in_use(), dry_run=dry_run)
 
     def _alone(self, entry: catalogue.Entry, quality: str) -> str:

@@ -34,6 +34,7 @@ to do about it) and ``retryable`` (whether the same call may succeed later, unch
     │  ├─ VolumeMissing          download.volume_missing
     │  ├─ DigestMismatch         download.digest_mismatch
     │  ├─ NoDigest               download.no_digest
+    │  ├─ OutputUnusable         download.bad_output
     │  ├─ PartialLocked          download.locked
     │  ├─ LedgerTooNew           download.ledger_too_new
     │  ├─ LedgerBroken           download.ledger_broken
@@ -289,6 +290,13 @@ class NoDigest(DownloadError):
 
     kind = "download.no_digest"
     default_hint = "Use a Hub that sends X-Linked-Etag (SHA-256) or a git blob id as ETag."
+
+
+class OutputUnusable(DownloadError):
+    """The file of a URL cannot be put where it is wanted."""
+
+    kind = "download.bad_output"
+    default_hint = "Choose another path, or remove what is there."
 
 
 class PartialLocked(DownloadError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from moshid.audio.service import AudioService
 from moshid.downloads.job import Job
+from moshid.downloads.output import is_url
 from moshid.downloads.service import DownloadService
 from moshid.downloads.states import FINISHED, JobState
 from moshid.errors import (
@@ -142,12 +143,12 @@ class Library:
         return await self._model.load(paths, model=model, quality=paths.quality)
 
     async def repository(self, name: str) -> str:
-        """The repository that a job id, a model's name or a repository stands for in downloads.
+        """What a job id, a model's name, a repository or a URL stands for in downloads.
 
         Raises:
             ModelNotFound: it can be none of them.
         """
-        if any(job.id == name for job in self._downloads.list()):
+        if is_url(name) or any(job.id == name for job in self._downloads.list()):
             return name
         catalogue.resolve(name)
         return name if "/" in name else (await self.choose(name, "auto")).repo
@@ -164,7 +165,7 @@ class Library:
     def _overview(self, resident: str | None) -> list[dict[str, Any]]:
         names = list(catalogue.CATALOGUE)
         named = {repo for e in catalogue.CATALOGUE.values() for repo in e.repos.values()}
-        others = {job.repo for job in self._downloads.list()} - named
+        others = {job.repo for job in self._downloads.list() if not is_url(job.repo)} - named
         if resident is not None and resident not in names:
             others.add(resident)
         return [self._describe(name, resident) for name in [*names, *sorted(others)]]

@@ -26,6 +26,8 @@ _F_PREALLOCATE: Final = 42
 _F_ALLOCATEALL: Final = 4
 _F_PEOFPOSMODE: Final = 3
 _BUFFERS_MAX: Final = 512
+_OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""No link is followed: it may be somebody else's, to a file that is to be overwritten."""
 
 
 class DiskPool:
@@ -76,7 +78,7 @@ class Partial:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = os.open(path, _OPEN_FLAGS, 0o666)
             try:
                 _lock(fd, path)
                 if not _is_at(fd, path):

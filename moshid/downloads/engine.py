@@ -1,4 +1,4 @@
-"""What every transfer shares: threads, ledger, cache, Hub, session. Wires nothing by itself."""
+"""What every transfer shares: threads, ledger, shelf, Hub, session. Wires nothing by itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Final, ParamSpec, TypeVar
 import aiohttp
 import certifi
 
-from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.hub import Hub
 from moshid.downloads.ledger_thread import LedgerThread
+from moshid.downloads.shelf import Shelf
 from moshid.downloads.volume import Volume, disk_error
 
 P = ParamSpec("P")
@@ -31,32 +31,35 @@ HEADER_BYTES_MAX: Final = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The shared parts. ``tallies``: the folder of the jobs' tallies; ``boot_id``: changes when the
-    machine starts anew; ``rng``: for jitter."""
+    machine starts anew; ``rng``: for jitter; ``shelf`` and ``hub``: the cache and the Hub, unless
+    ``site`` gave the job others."""
 
     disk: DiskPool
     ledger: LedgerThread
-    cache: Cache
+    shelf: Shelf
     hub: Hub
     session: aiohttp.ClientSession
     volume: Volume
     tallies: Path
     boot_id: str
     rng: random.Random
+    offline: bool = False
     locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """By digest: two jobs that want the same blob take turns."""
+    """By the shelf's key: two jobs that want the same blob take turns."""
 
     async def on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Blocking disk work in a thread; its failures as errors of the download tree."""
         try:
             return await self.disk.run(work, *args, **kwargs)
         except OSError as e:
-            raise await asyncio.to_thread(disk_error, e, self.volume) from e
+            told = (self.shelf.name, self.shelf.check_hint)
+            raise await asyncio.to_thread(disk_error, e, self.volume, *told) from e
 
     async def open_partial(self, etag: str, size: int) -> Partial:
         """Open the partial file of a digest; raises as ``Partial.open``, as our errors. A caller
         that is cancelled meanwhile leaves no lock behind."""
         opened: list[Partial] = []
-        path = self.cache.partial(etag)
+        path = self.shelf.partial(etag)
         try:
             await self.on_disk(lambda: opened.append(Partial.open(path, size)))
         except BaseException:
@@ -66,12 +69,21 @@ class Engine:
         return opened[0]
 
 
+class PlainRequest(aiohttp.ClientRequest):
+    """A request that sends no password out of ~/.netrc: signed URLs break on it, and no server that
+    a URL or a redirect names is to be told one."""
+
+    def update_auth(self, auth: aiohttp.BasicAuth | None, _trust_env: bool = False) -> None:
+        super().update_auth(auth, trust_env=False)
+
+
 def open_session(ca_file: str | None) -> aiohttp.ClientSession:
     """A session that changes nothing of what it is sent: no decoding, no time-outs of its own (the
     fetcher watches progress), proxies from the environment, certificates as requests has them."""
     context = ssl.create_default_context(cafile=ca_file or certifi.where())
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
+        request_class=PlainRequest,
         auto_decompress=False,
         trust_env=True,
         read_bufsize=READ_BUFFER_BYTES,

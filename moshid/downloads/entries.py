@@ -19,6 +19,7 @@ from moshid.downloads.job import Job, JobError
 from moshid.downloads.ledger import JobRow, Ledger
 from moshid.downloads.meter import count_refetched, counters_of
 from moshid.downloads.runner import load_files
+from moshid.downloads.site import site_of
 from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
 from moshid.errors import DiskFull, LedgerBroken, NoSuchJob
 from moshid.events import Bus
@@ -57,7 +58,7 @@ class Entries:
         self._by_id.clear()
         for row in await engine.ledger.call(Ledger.jobs):
             entry = _entry_of(row)
-            await load_files(engine, entry.job)
+            await load_files(await site_of(engine, row), entry.job)
             count_refetched(entry.job)
             if entry.job.state in ACTIVE:
                 entry.job.state, entry.job.error = JobState.QUEUED, None
@@ -140,7 +141,7 @@ class Entries:
         Who waits for it sees it cancelled; the last event of a job says ``forgotten``."""
         if entry.job.state not in (JobState.DONE, JobState.CANCELLED):
             await self.move(engine, entry, JobState.CANCELLED)
-        await resting.give_up(engine, entry.job)
+        await resting.give_up(await site_of(engine, entry.row), entry.job)
         await engine.ledger.call(Ledger.delete_job, entry.job.id)
         self._by_id.pop(entry.job.id, None)
         picture = {"job": entry.job.to_json(), "forgotten": True}

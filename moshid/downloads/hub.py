@@ -29,7 +29,7 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session
 
 from moshid.downloads.answers import wait_s
-from moshid.downloads.cache import COMMIT
+from moshid.downloads.cache import COMMIT, check_repo_path
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
 from moshid.downloads.resolve import ask
 from moshid.errors import (
@@ -146,7 +146,9 @@ class HfHub:
         return headers
 
     def _head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
-        url = hf_hub_url(repo, path, revision=revision, endpoint=self._place.endpoint)
+        url = hf_hub_url(
+            repo, check_repo_path(path), revision=revision, endpoint=self._place.endpoint
+        )
         pinned = revision if COMMIT.fullmatch(revision) else None
         try:
             told = ask(url, self._headers)

@@ -181,10 +181,11 @@ class Ledger:
         self._db.execute("DELETE FROM blobs WHERE etag = ?", (etag,))
 
     def etags_wanted_besides(self, job_id: str) -> set[str]:
-        """Digests that other, unfinished jobs want: their partials must stay."""
+        """Digests that other, unfinished jobs want in the cache: their partials must stay."""
         sql = (
             "SELECT DISTINCT f.etag FROM files f JOIN jobs j ON j.id = f.job_id"
             " WHERE j.id <> ? AND j.state NOT IN ('done', 'cancelled')"
+            " AND j.endpoint NOT LIKE 'file:%'"
         )
         return {str(row[0]) for row in self._db.execute(sql, (job_id,))}
 

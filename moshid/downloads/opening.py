@@ -58,13 +58,14 @@ async def open_engine(
         yield Engine(
             disk=disk,
             ledger=ledger,
-            cache=cache,
+            shelf=cache,
             hub=hub,
             session=session,
             volume=parts.volume(cache.root, await _mount_point(ledger, disk, cache.root)),
             tallies=settings.home / "tallies",
             boot_id=await disk.run(parts.boot_id),
             rng=random.Random(parts.seed),
+            offline=place.offline,
         )
 
 

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from moshid.downloads.cache import check_repo_path
 from moshid.downloads.hub import Absent, Hub, RemoteFile
 from moshid.downloads.ledger import Want
 from moshid.downloads.source import Patience
@@ -43,7 +42,7 @@ async def check_named(hub: Hub, repo: str, commit: str, paths: Sequence[str]) ->
         DownloadError: the Hub cannot be asked.
     """
     for path in paths:
-        if isinstance(await hub.head(repo, commit, check_repo_path(path)), Absent):
+        if isinstance(await hub.head(repo, commit, path), Absent):
             raise DownloadNotFound(f"{repo} has no {path}")
 
 
@@ -98,7 +97,7 @@ class Prober:
 
     async def _first(self, repo: str, commit: str, group: FileGroup) -> RemoteFile | None:
         for path in group.candidates:
-            found = await self._head(repo, commit, check_repo_path(path))
+            found = await self._head(repo, commit, path)
             if isinstance(found, RemoteFile):
                 return found
         if group.optional:

@@ -43,7 +43,7 @@ async def may_go_on(engine: Engine, job: Job, margin_bytes: int) -> bool:
     if not await engine.disk.run(engine.volume.present):
         return False
     unfinished = [f for f in job.files if f.state is not FileState.DONE]
-    partials = [(engine.cache.partial(f.digest), f.size) for f in unfinished]
+    partials = [(engine.shelf.partial(f.digest), f.size) for f in unfinished]
     if any([await engine.disk.run(_is_locked, path) for path, _size in partials]):
         return False
     need = sum([max(0, s - await engine.disk.run(allocated_bytes, p)) for p, s in partials])
@@ -73,12 +73,14 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 async def give_up(engine: Engine, job: Job) -> None:
     """Delete the partial files of a job that no other unfinished job wants, and count anew."""
-    kept = await engine.ledger.call(Ledger.etags_wanted_besides, job.id)
+    kept = set[str]()
+    if engine.shelf.shared:
+        kept = await engine.ledger.call(Ledger.etags_wanted_besides, job.id)
     for file in job.files:
         if file.digest in kept or file.state is FileState.DONE:
             continue
-        if await engine.on_disk(_delete, engine.cache.partial(file.digest)):
-            await engine.ledger.call(Ledger.forget_blob, file.digest)
+        if await engine.on_disk(_delete, engine.shelf.partial(file.digest)):
+            await engine.ledger.call(Ledger.forget_blob, engine.shelf.key(file.digest))
     await engine.on_disk((engine.tallies / job.id).unlink, missing_ok=True)
     job.files = []
     job.bytes_fetched = job.bytes_rescued = job.bytes_refetched = 0

@@ -131,7 +131,7 @@ class JobRunner:
     async def _bring(self, files: Sequence[JobFile]) -> None:
         """One blob, which one or more files show."""
         etag, size = files[0].digest, files[0].size
-        async with self._blobs, self._engine.locks[etag]:
+        async with self._blobs, self._engine.locks[self._engine.shelf.key(etag)]:
             if not await self._is_cached(files):
                 partial = await self._open_partial(etag, size)
                 try:
@@ -162,8 +162,8 @@ class JobRunner:
     async def _is_cached(self, files: Sequence[JobFile]) -> bool:
         """Whether the cache has the blob already; its digest is checked once."""
         etag, size = files[0].digest, files[0].size
-        blob = self._engine.cache.blob(self._job.repo, etag)
-        stat = await self._engine.on_disk(_stat, blob)
+        blob = self._engine.shelf.blob(self._job.repo, etag)
+        stat = await self._engine.on_disk(stat_of, blob)
         if stat is None or stat[0] != size:
             return False
         known = await self._engine.ledger.call(Ledger.is_checked, str(blob), *stat)
@@ -180,33 +180,34 @@ class JobRunner:
         return True
 
     async def _open_partial(self, etag: str, size: int) -> Partial:
-        path = self._engine.cache.partial(etag)
+        shelf = self._engine.shelf
+        path = shelf.partial(etag)
         if not await self._engine.on_disk(self._engine.volume.present):
-            raise VolumeMissing("the volume that holds the Hugging Face cache is not there")
+            raise VolumeMissing(f"the volume that holds {shelf.name} is not there")
         need = size - await self._engine.on_disk(allocated_bytes, path)
         free = await self._engine.on_disk(self._engine.volume.free_bytes)
-        await self._engine.on_disk(self._engine.cache.seed, self._job.repo, etag, size)
+        await self._engine.on_disk(shelf.seed, self._job.repo, etag, size)
         if need > 0 and free < room_for(need, self._margin_bytes):
             wanted = room_for(need, self._margin_bytes)
             raise DiskFull(
-                f"{wanted / 1e6:,.1f} MB are needed on the cache's volume (with a small reserve), "
-                f"{free / 1e6:,.1f} MB are free"
+                f"{wanted / 1e6:,.1f} MB are needed on the volume of {shelf.name} (with a small "
+                f"reserve), {free / 1e6:,.1f} MB are free"
             )
         return await self._engine.open_partial(etag, size)
 
     async def _publish(self, file: JobFile, partial: Path) -> None:
-        cache, job = self._engine.cache, self._job
+        shelf, job = self._engine.shelf, self._job
         await self._engine.on_disk(
-            cache.publish, job.repo, job.commit, file.path, file.digest, partial
+            shelf.publish, job.repo, job.commit, file.path, file.digest, partial
         )
-        blob = cache.blob(job.repo, file.digest)
-        stat = await self._engine.on_disk(_stat, blob)
+        blob = shelf.blob(job.repo, file.digest)
+        stat = await self._engine.on_disk(stat_of, blob)
         if stat is not None:
             await self._engine.ledger.call(Ledger.set_checked, str(blob), *stat)
 
     async def _link(self, file: JobFile) -> None:
         job = self._job
-        link = self._engine.cache.link
+        link = self._engine.shelf.link
         await self._engine.on_disk(link, job.repo, job.commit, file.path, file.digest)
         await self._engine.ledger.call(Ledger.set_file_state, job.id, file.path, FileState.DONE)
 
@@ -237,7 +238,7 @@ class JobRunner:
 async def write_refs(engine: Engine, job: Job) -> None:
     """Say in the cache that the revisions which the job stands for are at its commit."""
     for revision in await engine.ledger.call(Ledger.refs, job.id):
-        await engine.on_disk(engine.cache.write_ref, job.repo, revision, job.commit)
+        await engine.on_disk(engine.shelf.write_ref, job.repo, revision, job.commit)
 
 
 async def load_files(engine: Engine, job: Job) -> None:
@@ -257,9 +258,9 @@ async def load_files(engine: Engine, job: Job) -> None:
 async def _load_file(engine: Engine, repo: str, row: FileRow) -> JobFile:
     """A file with what the ledger knows of its blob, if that is still there."""
     file = JobFile(row.path, row.size, row.etag)
-    cache = engine.cache
-    if await engine.disk.run(_exists, cache.blob(repo, row.etag), cache.partial(row.etag)):
-        chunks = await engine.ledger.call(Ledger.chunks, row.etag)
+    shelf = engine.shelf
+    if await engine.disk.run(_exists, shelf.blob(repo, row.etag), shelf.partial(row.etag)):
+        chunks = await engine.ledger.call(Ledger.chunks, shelf.key(row.etag))
         file.bytes_done = bytes_done(chunks)
         file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
     return file
@@ -277,7 +278,7 @@ def allocated_bytes(path: Path) -> int:
     return 0
 
 
-def _stat(path: Path) -> tuple[int, int, int] | None:
+def stat_of(path: Path) -> tuple[int, int, int] | None:
     """Size, mtime in ns and inode of a file, if there is one. Blocking."""
     with suppress(FileNotFoundError):
         stat = path.stat()

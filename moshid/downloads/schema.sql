@@ -8,10 +8,10 @@ CREATE TABLE meta (
 
 CREATE TABLE jobs (
     id             TEXT PRIMARY KEY,
-    endpoint       TEXT NOT NULL,
-    repo           TEXT NOT NULL,
+    endpoint       TEXT NOT NULL,        -- the Hub's; of a URL's job: file:// and the output's path
+    repo           TEXT NOT NULL,        -- or the URL
     revision       TEXT NOT NULL,
-    commit_hash    TEXT,                 -- NULL until the Hub has resolved the revision
+    commit_hash    TEXT,                 -- NULL until resolved; of a URL's job: the SHA-256
     profile        TEXT NOT NULL,
     chunk_bytes    INTEGER,              -- the user's own, if any
     workers        INTEGER,
@@ -52,7 +52,7 @@ CREATE TABLE files (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE blobs (                     -- content by digest, whichever jobs want it
-    etag        TEXT PRIMARY KEY,
+    etag        TEXT PRIMARY KEY,        -- of a URL's job: digest, colon, the output's path
     size        INTEGER NOT NULL,
     chunk_bytes INTEGER NOT NULL,
     boot_id     TEXT NOT NULL,           -- the boot in which the chunks were last trusted

@@ -23,10 +23,12 @@ from moshid.downloads.ledger import JobRow, Ledger, Want
 from moshid.downloads.opening import Parts, open_engine
 from moshid.downloads.profiles import PROFILES, Profile, choose
 from moshid.downloads.runner import JobRunner, Told, write_refs
+from moshid.downloads.site import site_of
 from moshid.downloads.space import Space
 from moshid.downloads.states import JobState
 from moshid.downloads.steering import Steering
 from moshid.downloads.tally import Tally
+from moshid.downloads.urls import Urls
 from moshid.downloads.verify import cached_job, forget_bad, verify_files
 from moshid.errors import (
     DownloadNetwork,
@@ -45,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class DownloadService:
-    """Downloads from the Hub into the Hugging Face cache."""
+    """Downloads from the Hub into the cache; ``urls`` starts those of any URL."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class DownloadService:
         self.space = Space(
             self._cache, self._entries, self._starting, self._steering, self._running
         )
+        self.urls = Urls(self._entries, self._profiles, self._running, self._entered)
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Serve until cancelled; ``started`` is set when jobs can be started.
@@ -116,7 +119,7 @@ class DownloadService:
         commit = await self._resolve(engine, repo, revision, want.files)
         where = (self._place.endpoint, repo, revision, commit)
         row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
-        return await self._steering.through(self._enter(engine, row, want))
+        return await self._entered(engine, row, want)
 
     async def wait(self, job_id: str) -> Job:
         """The job when it is done, failed or cancelled. A paused job is waited for."""
@@ -153,20 +156,21 @@ class DownloadService:
         """
         engine = self._running()
         job = await self._known_or_cached(engine, id_or_repo)
-        report = await verify_files(engine, job.repo, job.files)
+        here = await site_of(engine, self._entries.get(job.id).row) if job.id else engine
+        report = await verify_files(here, job.repo, job.files)
         if report.ok or not repair:
             return report
         before_bytes = job.bytes_fetched
         if job.id:
             entry = self._entries.get(job.id)
-            await self._steering.alone(entry, lambda: self._repair(engine, entry, report))
+            await self._steering.alone(entry, lambda: self._repair(here, entry, report))
         else:
             paths = [f.path for f in job.files]
             job, _created = await self.start(job.repo, revision=job.commit, files=paths)
         job = await self.wait(job.id)
         if job.error is not None:
             raise from_data(job.error.message, {"kind": job.error.kind, "hint": job.error.hint})
-        report = await verify_files(engine, job.repo, job.files)
+        report = await verify_files(here, job.repo, job.files)
         report.repaired_bytes = job.bytes_fetched - before_bytes
         return report
 
@@ -207,6 +211,9 @@ class DownloadService:
                 raise
             return job
 
+    async def _entered(self, engine: Engine, row: JobRow, want: Want) -> tuple[Job, bool]:
+        return await self._steering.through(self._enter(engine, row, want))
+
     async def _enter(self, engine: Engine, row: JobRow, want: Want) -> tuple[Job, bool]:
         """Make or find the job, and add what is wanted now."""
         async with self._starting:
@@ -221,7 +228,7 @@ class DownloadService:
             if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
                 await self._steering.queue(engine, entry, restart=new)
             else:
-                await write_refs(engine, entry.job)
+                await write_refs(await site_of(engine, entry.row), entry.job)
             return entry.job.copy(), created
 
     async def _steer(
@@ -243,7 +250,8 @@ class DownloadService:
             async with self._turns:
                 tally = await engine.on_disk(Tally, engine.tallies / entry.job.id)
                 with closing(tally):
-                    await self._runner(engine, entry, tally).run()
+                    here = await site_of(engine, entry.row)
+                    await self._runner(here, entry, tally).run()
         except (MoshidError, BaseExceptionGroup) as e:
             if not entry.stopping:
                 await self._rest(engine, entry, resting.cause(e, offline=self._place.offline))
@@ -281,7 +289,8 @@ class DownloadService:
             for entry in self._entries.all():
                 if not resting.is_waiting(entry.job) or entry.task is not None:
                     continue
-                if await resting.may_go_on(engine, entry.job, self._parts.margin_bytes):
+                here = await site_of(engine, entry.row)
+                if await resting.may_go_on(here, entry.job, self._parts.margin_bytes):
                     with suppress(NoSuchJob):  # forgotten meanwhile
                         await self._steering.alone(entry, partial(self._go_on, engine, entry))
 

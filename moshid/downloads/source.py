@@ -104,7 +104,7 @@ class Source:
             raise DownloadNotFound(f"{repo} no longer has {path}")
         if (found.etag, found.size) != self._what:
             raise DownloadError(
-                f"{repo}/{path} is not what it was at the same commit",
+                f"{repo} no longer has {path} as it was when the job began",
                 hint="Cancel the job and start it again.",
             )
         return Link(found.location, await self._hub.headers(found.location))

@@ -13,6 +13,7 @@ from moshid.carried import Carried
 from moshid.downloads import resting
 from moshid.downloads.engine import Engine
 from moshid.downloads.entries import Entries, Entry
+from moshid.downloads.site import site_of
 from moshid.downloads.states import FINISHED, JobState
 from moshid.errors import ShuttingDown, WrongJobState
 
@@ -62,12 +63,12 @@ class Steering:
 
     async def cancel(self, engine: Engine, entry: Entry) -> None:
         """Give up. Raises WrongJobState if the job is done."""
-        _refuse(entry, {JobState.DONE}, "delete the model instead")
+        _refuse(entry, {JobState.DONE}, "delete what it brought instead")
         await self.stop(entry)
-        _refuse(entry, {JobState.DONE}, "delete the model instead")
+        _refuse(entry, {JobState.DONE}, "delete what it brought instead")
         if entry.job.state is not JobState.CANCELLED:
             await self._entries.move(engine, entry, JobState.CANCELLED)
-        await resting.give_up(engine, entry.job)
+        await resting.give_up(await site_of(engine, entry.row), entry.job)
         self._entries.tell(entry)
 
     async def queue(self, engine: Engine, entry: Entry, *, restart: bool = False) -> None:

@@ -32,9 +32,6 @@ from moshid.errors import DigestMismatch
 DISK_FAULTS_MAX: Final = 5
 """So often may the disk differ from the ledger before it is not worth trying any more."""
 
-PASSES_MAX: Final = 2
-"""So often is each chunk fetched again when the whole is wrong and no chunk can be blamed."""
-
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +52,11 @@ class Transfer:
     def etag(self) -> str:
         """The digest that the whole is to have."""
         return self.files[0].digest
+
+    @property
+    def key(self) -> str:
+        """By what the ledger knows the partial file."""
+        return self.engine.shelf.key(self.etag)
 
     async def bring(self, partial: Partial) -> None:
         """Return when ``partial`` holds the right bytes, durably.
@@ -89,9 +91,10 @@ class Transfer:
             suspects = plan.suspects(self.chunks, tried, at_least)
             if not suspects:
                 passes += 1
-                if passes > PASSES_MAX:
+                if passes > self.engine.shelf.doubts_max:
                     raise DigestMismatch(
-                        f"{self._name()} never arrives as the Hub describes it, however often"
+                        f"{self._name()} never arrives with the right digest, however often",
+                        hint=self.engine.shelf.mismatch_hint,
                     )
                 tried.clear()
                 continue
@@ -159,7 +162,7 @@ class Transfer:
     def _keeper(self, partial: Partial) -> Keeper:
         return Keeper(
             self.engine,
-            self.etag,
+            self.key,
             partial,
             self.profile.segment_bytes,
             self.meter.counters,
@@ -174,15 +177,15 @@ class Transfer:
     async def _trusted(self, partial: Partial) -> list[Chunk]:
         """The plan, with what of the partial file may be relied upon. What was written before the
         machine started anew, or in another file than this, is read and hashed first."""
-        ledger, etag = self.engine.ledger, self.etag
-        blob = await ledger.call(Ledger.blob, etag)
+        ledger, key = self.engine.ledger, self.key
+        blob = await ledger.call(Ledger.blob, key)
         if blob is None or partial.created or blob.size != partial.size:
-            await ledger.call(Ledger.forget_blob, etag)
+            await ledger.call(Ledger.forget_blob, key)
             blob = None
         device, inode = await self.engine.on_disk(partial.identity)
         chunk_bytes = blob.chunk_bytes if blob else self.profile.chunk_bytes
-        now = Blob(etag, partial.size, chunk_bytes, self.engine.boot_id, device, inode)
-        self.chunks = await ledger.call(Ledger.chunks, etag) if blob else []
+        now = Blob(key, partial.size, chunk_bytes, self.engine.boot_id, device, inode)
+        self.chunks = await ledger.call(Ledger.chunks, key) if blob else []
         self.chunks = self.chunks or plan.split(partial.size, chunk_bytes)
         held = plan.bytes_done(self.chunks) - self.files[0].bytes_done
         self.meter.hold(self.files, held)
@@ -210,7 +213,7 @@ class Transfer:
         for chunk in chunks:
             chunk.forget()
         counters = [self.meter.counters()]
-        await self.engine.ledger.call(Ledger.record, self.etag, chunks, counters)
+        await self.engine.ledger.call(Ledger.record, self.key, chunks, counters)
         self._count_chunks()
 
     def _name(self) -> str:

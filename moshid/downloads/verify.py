@@ -30,9 +30,10 @@ def cached_job(cache: Cache, repo: str, revision: str = "main") -> Job | None:
 
 
 async def _verify(engine: Engine, repo: str, file: JobFile) -> FileReport:
-    blob, partial = engine.cache.blob(repo, file.digest), engine.cache.partial(file.digest)
+    shelf = engine.shelf
+    blob, partial = shelf.blob(repo, file.digest), shelf.partial(file.digest)
     report = FileReport(file.path, file.size, file.digest, ok=False)
-    chunks = await engine.ledger.call(Ledger.chunks, file.digest)
+    chunks = await engine.ledger.call(Ledger.chunks, shelf.key(file.digest))
     if await engine.on_disk(blob.exists):
         report.ok = await engine.on_disk(file_matches, blob, file.digest, file.size)
         if not report.ok:
@@ -63,9 +64,10 @@ async def forget_bad(engine: Engine, report: VerifyReport) -> int:
     """Strike the bad chunks from the ledger, so that the next run of the job fetches them again;
     returns how many."""
     for file in report.files:
-        chunks = await engine.ledger.call(Ledger.chunks, file.digest)
+        key = engine.shelf.key(file.digest)
+        chunks = await engine.ledger.call(Ledger.chunks, key)
         bad = [c for c in chunks if c.index in set(file.bad_chunks)]
         for chunk in bad:
             chunk.forget()
-        await engine.ledger.call(Ledger.record, file.digest, bad)
+        await engine.ledger.call(Ledger.record, key, bad)
     return sum(len(f.bad_chunks) for f in report.files)

@@ -1,4 +1,4 @@
-"""The volume that holds the cache: is it there, how much room has it. Owns the seam for tests."""
+"""The volume that holds the files: is it there, how much room has it. Owns the seam for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from moshid.errors import DiskFull, DownloadError, MoshidError, VolumeMissing
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE: Final = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EIO})
-
+CACHE_NAME: Final = "the Hugging Face cache"
+CACHE_HINT: Final = "Check the folder that HF_HUB_CACHE names: does it exist, may it be written?"
 
 MARGIN_SHARE: Final = 32
 
@@ -44,11 +45,29 @@ class MountedVolume:
         return self._mount_point.is_mount() or (self._folder / ".locks" / "moshid").is_dir()
 
     def free_bytes(self) -> int:
-        try:
-            stat = os.statvfs(nearest(self._folder))
-        except OSError:
-            return 0
-        return stat.f_bavail * stat.f_frsize
+        return free_bytes_at(self._folder)
+
+
+class FolderVolume:
+    """The volume of a folder that is there for good or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def present(self) -> bool:
+        return self._folder.is_dir()
+
+    def free_bytes(self) -> int:
+        return free_bytes_at(self._folder)
+
+
+def free_bytes_at(folder: Path) -> int:
+    """Room for us in a folder, or where it would be; 0 if nobody knows."""
+    try:
+        stat = os.statvfs(nearest(folder))
+    except OSError:
+        return 0
+    return stat.f_bavail * stat.f_frsize
 
 
 def nearest(folder: Path) -> Path:
@@ -66,13 +85,15 @@ def mount_point_of(folder: Path) -> Path:
     return at
 
 
-def disk_error(error: OSError, volume: Volume) -> MoshidError:
-    """What a failed disk operation means to the user."""
+def disk_error(
+    error: OSError, volume: Volume, name: str = CACHE_NAME, hint: str = CACHE_HINT
+) -> MoshidError:
+    """What a failed disk operation means to the user; ``name``: of the place, and what to check."""
     if error.errno in _FULL:
-        return DiskFull(f"no room left on the cache's volume: {error.strerror}")
+        return DiskFull(f"no room left on the volume of {name}: {error.strerror}")
     if error.errno in _GONE and not volume.present():
-        return VolumeMissing("the volume that holds the Hugging Face cache is not there")
+        return VolumeMissing(f"the volume that holds {name} is not there")
     return DownloadError(
-        f"the cache cannot be used: {error.strerror} ({error.filename or 'in a partial file'})",
-        hint="Check the folder that HF_HUB_CACHE names: does it exist, may it be written?",
+        f"{name} cannot be used: {error.strerror} ({error.filename or 'in a partial file'})",
+        hint=hint,
     )

@@ -33,6 +33,7 @@ LINES = [
     "download",
     "download demo --quality q8 --revision v --profile robust --chunk-size 8M --workers 3",
     "download a/b --file x --file y --detach",
+    f"download http://h/f --sha256 {'a' * 64} --output o --profile robust --workers 2",
     "downloads",
     "downloads --follow",
     "pause j",

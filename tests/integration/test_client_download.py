@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,46 @@ def test_every_flag_goes_to_the_daemon(daemon: FakeDaemon) -> None:
             "workers": 3,
         }
     ]
+
+
+def test_a_url_goes_with_its_digest_and_an_absolute_output(daemon: FakeDaemon) -> None:
+    daemon.replies["download.start"] = {"job": DONE, "created": False}
+    url, here = "https://host/a/f.bin?x=%2B", Path.cwd()
+    flags = f"--sha256 {'aB' * 32} --chunk-size 1M --workers 2".split()
+    for output, sent in (("a/f.bin", f"{here}/a/f.bin"), ("/b/f", "/b/f"), ("~/f", "/home/f")):
+        args = ("download", url, "--output", output, *flags)
+        assert run_client(daemon.path.parent, *args, HOME="/home").returncode == 0
+        params = daemon.params_of("download.start")[-1]
+        assert params == {
+            "url": url,
+            "sha256": "aB" * 32,
+            "output": sent,
+            "chunk_bytes": 1 << 20,
+            "workers": 2,
+        }
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("https://h/f", "--sha256 HEX and --output PATH"),
+        ("https://h/f --output f", "--sha256 HEX and --output PATH"),
+        (f"https://h/f --sha256 {'a' * 64}", "--sha256 HEX and --output PATH"),
+        ("https://h/f --sha256 abc --output f", "64 hex digits"),
+        (f"demo --sha256 {'a' * 64}", "--sha256 belongs to a URL"),
+        ("--output f", "--output belongs to a URL"),
+        (
+            f"https://h/f --sha256 {'a' * 64} --output f --quality q4",
+            "--quality belongs to a model",
+        ),
+        (f"https://h/f --sha256 {'a' * 64} --output f --file x", "--file belongs to a model"),
+    ],
+)
+def test_half_a_url_is_a_usage_error(daemon: FakeDaemon, line: str, why: str) -> None:
+    done = run_client(daemon.path.parent, "download", *line.split())
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert daemon.params_of("download.start") == []
 
 
 def test_detach_returns_at_once(daemon: FakeDaemon) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from moshid.downloads.opening import Parts
 from moshid.downloads.states import JobState
 from moshid.events import Bus
 from tests.fakes.downloads import PARTS, make_service, running, until
-from tests.fakes.repos import REPO, make_repo
+from tests.fakes.repos import REPO, content, make_repo
+from tests.fakes.web_files import WebFiles
 from tests.integration.test_downloads import assert_in_cache
 
 WEIGHTS = "model.safetensors"
@@ -54,6 +56,24 @@ def tiny_volume(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.asyncio
+async def test_a_url_on_a_full_volume_waits_for_room(tmp_path: Path, tiny_volume: Path) -> None:
+    file, bus = content(SIZE), Bus()
+    ballast, output = tiny_volume / "ballast", tiny_volume / "voice.bin"
+    ballast.write_bytes(b"x" * (6 * MIB))
+    service = make_service(tmp_path / "home", "http://127.0.0.1:9", tmp_path / "cache", bus=bus)
+    with WebFiles(file) as web:
+        async with running(service):
+            full = asyncio.create_task(until(bus, paused_by("download.disk_full")))
+            job, _ = await service.urls.start(web.url(), sha256(file).hexdigest(), str(output))
+            shown = (await full).error
+            assert shown is not None
+            assert str(tiny_volume) in shown.message
+            ballast.unlink()
+            assert (await service.wait(job.id)).state is JobState.DONE
+    assert output.read_bytes() == file
 
 
 def paused_by(kind: str) -> Callable[[Job], bool]:

@@ -122,7 +122,7 @@ async def test_the_ledger_never_says_more_than_the_disk(tmp_path: Path) -> None:
         engine = Engine(
             disk=disk,
             ledger=ledger,
-            cache=cache,
+            shelf=cache,
             hub=CacheHub(cache),
             session=session,
             volume=volume,

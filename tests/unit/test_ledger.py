@@ -83,6 +83,15 @@ def test_one_job_a_commit(path: Path) -> None:
             ledger.add_job(JobRow(**{f: getattr(JOB, f) for f in JOB.__slots__} | {"id": "j3"}))
 
 
+def test_a_digest_wanted_at_an_output_is_not_wanted_in_the_cache(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        for job in (JOB, replace(JOB, id="j2", endpoint="file:///out/f", repo="https://h/f")):
+            ledger.add_job(job)
+            ledger.add_want(job.id, Want("", ("f",)))
+            ledger.resolve_want(job.id, Want("", ("f",)), [FileRow("f", job.id, 1, "queued")])
+        assert ledger.etags_wanted_besides("") == {"j1"}
+
+
 def test_chunks_come_back_as_they_were_recorded(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         assert ledger.chunks(BLOB.etag) == []

@@ -1,8 +1,9 @@
-"""``download``: fetch a model or a repository, and watch it come in."""
+"""``download``: fetch a model, a repository or the file of a URL, and watch it come in."""
 
 from __future__ import annotations
 
 import json
+import os
 
 from moshi_client import render, targets
 from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK, ClientError, RemoteError, UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 PATIENCE_S = 600.0
+MODEL_FLAGS = ("quality", "revision", "files")
 
 
 def register(commands: Commands) -> None:
@@ -26,12 +28,16 @@ def register(commands: Commands) -> None:
     parser = commands.add(
         "download",
         _download,
-        "fetch a model or a repository into the Hugging Face cache",
+        "fetch a model or a repository into the Hugging Face cache, or any file",
         more="Ctrl-C leaves the download to the daemon, which goes on with it. With --json the "
-        "finished job, or one job a line with --follow.",
+        "finished job, or one job a line with --follow. A URL (http, https) wants --sha256 and "
+        "--output; its file appears there once its digest is right.",
     )
     parser.add_argument(
-        "target", metavar="MODEL|REPO", nargs="?", help="a catalogue name, or a Hub repository"
+        "target",
+        metavar="MODEL|REPO|URL",
+        nargs="?",
+        help="a catalogue name, a Hub repository, or any file's address",
     )
     targets.add_quality(parser)
     parser.add_argument(
@@ -47,6 +53,12 @@ def register(commands: Commands) -> None:
         "--chunk-size", dest="chunk_bytes", metavar="SIZE", help="over the profile's, as 8M"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="over the profile's connections")
+    _add_waiting(parser)
+    parser.add_argument("--sha256", metavar="HEX", help="digest of a URL's file")
+    parser.add_argument("--output", metavar="PATH", help="where a URL's file goes")
+
+
+def _add_waiting(parser: argparse.ArgumentParser) -> None:
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument("--wait", action="store_true", help="until it is done (the default)")
     waiting.add_argument("--detach", action="store_true", help="return at once")
@@ -58,13 +70,11 @@ def register(commands: Commands) -> None:
         metavar="S",
         help=f"seconds to wait for a daemon that went away (default: {PATIENCE_S:.0f})",
     )
-    parser.add_argument("--sha256", metavar="HEX", help="digest of a URL's file (not built)")
-    parser.add_argument("--output", metavar="PATH", help="where a URL's file goes (not built)")
 
 
 def _download(ctx: Context, args: argparse.Namespace) -> int:
     params = _params(args)
-    connection, _ = ctx.connect(uses_cache=True)
+    connection, _ = ctx.connect(uses_cache=not _is_url(args.target))
     if args.detach:
         with connection:
             result = connection.call("download.start", params)
@@ -89,19 +99,37 @@ def _download(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _params(args: argparse.Namespace) -> Json:
-    if args.sha256 or args.output or "://" in (args.target or ""):
-        raise UsageError(
-            "download URL --sha256 HEX --output PATH is not built yet",
-            "Give a model or a Hub repository: moshi-client models.",
-        )
-    params = targets.model_or_repo(args.target)
-    params |= targets.given(args, "quality", "revision", "profile", "workers", "files")
+    params = _url(args) if _is_url(args.target) else _model(args)
+    params |= targets.given(args, "profile", "workers")
     if args.chunk_bytes:
         try:
             params["chunk_bytes"] = render.parse_size(args.chunk_bytes)
         except ValueError as e:
             raise UsageError(f"--chunk-size: {args.chunk_bytes!r} is no size, as 8M") from e
     return params
+
+
+def _is_url(target: str | None) -> bool:
+    return "://" in (target or "")
+
+
+def _model(args: argparse.Namespace) -> Json:
+    for flag in ("sha256", "output"):
+        if getattr(args, flag) is not None:
+            raise UsageError(f"--{flag} belongs to a URL, and none is given")
+    return targets.model_or_repo(args.target) | targets.given(args, *MODEL_FLAGS)
+
+
+def _url(args: argparse.Namespace) -> Json:
+    for flag in MODEL_FLAGS:
+        if getattr(args, flag) is not None:
+            raise UsageError(f"--{flag.removesuffix('s')} belongs to a model, not to a URL")
+    if not args.sha256 or not args.output:
+        raise UsageError("a URL wants both --sha256 HEX and --output PATH")
+    if len(args.sha256) != 64 or not set(args.sha256.lower()) <= set("0123456789abcdef"):
+        raise UsageError(f"--sha256: {args.sha256!r} is not the 64 hex digits of a SHA-256")
+    output = os.path.join(os.getcwd(), os.path.expanduser(args.output))
+    return {"url": args.target, "sha256": args.sha256, "output": output}
 
 
 def _detached(ctx: Context, job: Json | None) -> int:

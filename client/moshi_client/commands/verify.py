@@ -24,7 +24,7 @@ def register(commands: Commands) -> None:
         "read a model's files again and compare them with their digests",
         more="Exits 1 when a file is bad or missing.",
     )
-    parser.add_argument("target", metavar="MODEL|REPO", nargs="?", help="what to verify")
+    parser.add_argument("target", metavar="MODEL|REPO|URL", nargs="?", help="what to verify")
     parser.add_argument("--repair", action="store_true", help="fetch the bad chunks again")
 
 
