@@ -77,6 +77,9 @@ def _are_one(a: str | None, b: str | None) -> bool:
     """Whether two paths name the same file, by links too."""
     if a is None or b is None:
         return False
-    if Path(a).exists() and Path(b).exists():
-        return Path(a).samefile(b)
-    return Path(a).resolve() == Path(b).resolve()
+    try:
+        if Path(a).exists() and Path(b).exists():
+            return Path(a).samefile(b)
+        return Path(a).resolve() == Path(b).resolve()
+    except (OSError, ValueError, RuntimeError):  # no path at all: the audio worker says why
+        return False

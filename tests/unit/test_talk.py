@@ -226,3 +226,11 @@ async def test_the_table_refuses_impossible_steps() -> None:
     assert next_state(TalkState.LISTENING, TalkState.LISTENING) is TalkState.LISTENING
     with pytest.raises(ValueError, match="cannot go"):
         next_state(TalkState.STOPPED, TalkState.LISTENING)
+
+
+@pytest.mark.parametrize("path", ["/a\0b.wav", "/" + "x" * 5000])
+async def test_what_is_no_path_is_left_to_the_audio_worker(
+    talks: TalkService, parts: FakeParts, path: str
+) -> None:
+    await talks.start(TalkRequest(seed=7, in_file=path[:4096], out_file="/b.wav"), "me")
+    assert parts.happened[-1] == "start_talk"
