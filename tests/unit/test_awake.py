@@ -117,9 +117,9 @@ async def test_a_job_that_is_active_already_is_seen() -> None:
     jobs, recorder = Jobs(), Recorder()
     jobs.move("a", JobState.DOWNLOADING)
     async with watching(jobs.bus, recorder):
-        await recorder.held.wait()
+        assert await recorder.held.wait()
         jobs.move("a", JobState.PAUSED)
-        await recorder.free.wait()
+        assert await recorder.free.wait()
 
 
 async def test_it_is_never_held_if_not_wanted() -> None:
