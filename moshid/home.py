@@ -18,7 +18,8 @@ def prepare(settings: Settings) -> None:
         HomeUnusable: it cannot be made or written, or belongs to somebody else.
     """
     try:
-        for folder in (settings.home, settings.transcripts, settings.run_dir):
+        folders = (settings.home, settings.transcripts, settings.recordings, settings.run_dir)
+        for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = settings.home.stat()
         if facts.st_uid != os.getuid():

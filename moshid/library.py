@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from moshid.audio.service import AudioService
 from moshid.downloads.job import Job
 from moshid.downloads.output import is_url
 from moshid.downloads.service import DownloadService
 from moshid.downloads.states import FINISHED, JobState
+from moshid.downloads.terms import AS_THEY_ARE, Terms
 from moshid.errors import (
-    BadCheckpoint,
     DownloadError,
     InvalidParams,
     ModelNotFound,
@@ -26,10 +28,11 @@ from moshid.errors import (
     from_data,
 )
 from moshid.events import Bus
-from moshid.model import catalogue
-from moshid.model.files import CheckpointPaths, qualities_on_disk
+from moshid.model import catalogue, listing, machine, memory, quantised_store
+from moshid.model.auto import Verdicts
+from moshid.model.files import CheckpointPaths
 from moshid.model.service import ModelService
-from moshid.model.states import State
+from moshid.model.states import RESIDENT, State
 from moshid.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class Library:
         model: ModelService,
         audio: AudioService,
     ) -> None:
+        self.verdicts = Verdicts(settings.verdicts, machine.here)
+        self._decided: dict[tuple[str, str], catalogue.Choice] = {}
         self._confirm_bytes = settings.talk_confirm_bytes
         self._bus = bus
         self._downloads = downloads
@@ -59,10 +64,18 @@ class Library:
             ModelNotFound: no such model, or not in this quality.
         """
         resident = self._model.status()
-        if quality == "auto" and resident["model"] == model and resident["quality"]:
+        there = self._model.state in RESIDENT and resident["model"] == model
+        if quality == "auto" and there and resident["quality"]:
             quality = str(resident["quality"])
+            if (decided := self._decided.get((model, quality))) is not None:
+                return decided
         entry = catalogue.resolve(model)
-        return await asyncio.to_thread(catalogue.choose, entry, quality, self.on_disk)
+        held_bytes = resident["memory_bytes"] or 0
+        return await asyncio.to_thread(self._choose, entry, quality, held_bytes)
+
+    def decision(self, model: str, quality: str) -> catalogue.Choice | None:
+        """How ``auto`` came to load a model as this quality; None: it did not."""
+        return self._decided.get((model, quality))
 
     async def fetch(
         self,
@@ -71,9 +84,10 @@ class Library:
         *,
         revision: str | None = None,
         files: Sequence[str] | None = None,
-        profile: str = "auto",
+        profile: str | None = None,
         chunk_bytes: int | None = None,
         workers: int | None = None,
+        terms: Terms = AS_THEY_ARE,
     ) -> tuple[Job, bool]:
         """Start the download of a model, or join the one that is there."""
         choice = await self.choose(model, quality)
@@ -85,6 +99,7 @@ class Library:
             profile=profile,
             chunk_bytes=chunk_bytes,
             workers=workers,
+            terms=terms,
         )
 
     async def find(self, model: str, quality: str = "auto") -> CheckpointPaths:
@@ -103,7 +118,11 @@ class Library:
                 size_bytes=choice.size_bytes,
             )
         files = await asyncio.to_thread(self.on_disk, choice.repo)
-        return catalogue.locate(choice.repo, choice.quality, files)
+        paths = catalogue.locate(choice.repo, choice.quality, files)
+        await asyncio.to_thread(self._remember, choice, quality)
+        self._took(model, choice, quality)
+        folder = await asyncio.to_thread(quantised_store.folder_beside, self._downloads.cache_dir)
+        return msgspec.structs.replace(paths, store=folder)
 
     async def ensure(
         self, model: str, quality: str, *, fetch: bool, confirmed: bool
@@ -122,21 +141,31 @@ class Library:
         choice = await self.choose(model, quality)
         if choice.size_bytes is not None and not confirmed:
             self._ask(model, choice.quality, choice.size_bytes)
-        self._model.note_disk(State.DOWNLOADING)
-        try:
-            await self._download(model, choice, confirmed=confirmed)
-            return await self.find(model, choice.quality)
-        finally:
-            self._model.note_disk(State.UNLOADED)
+        self._model.note_disk(State.DOWNLOADING, model)  # ``whereabouts`` sees how it ends
+        await self._download(model, choice, confirmed=confirmed)
+        paths = await self.find(model, choice.quality)
+        if quality == "auto":
+            there = await self.choose(model, choice.quality)
+            self._took(model, msgspec.structs.replace(there, reason=choice.reason), quality)
+        return paths
 
-    async def load(self, model: str, quality: str, *, wait: bool = True) -> dict[str, Any]:
+    async def load(
+        self,
+        model: str,
+        quality: str,
+        *,
+        wait: bool = True,
+        keep_alive: str | float | None = None,
+    ) -> dict[str, Any]:
         """Make a model that is on disk resident, and have the spare audio worker build its codec.
 
         Raises:
             ModelNotFound, BadCheckpoint, ModelOutOfMemory, TalkBusy: see there.
         """
         paths = await self.find(model, quality)
-        status = await self._model.load(paths, model=model, quality=paths.quality, wait=False)
+        status = await self._model.load(
+            paths, model=model, quality=paths.quality, wait=False, keep_alive=keep_alive
+        )
         self._audio.set_codec(paths.codec_spec())  # not before: a talk may have had it refused
         if not wait:
             return status
@@ -148,50 +177,59 @@ class Library:
         Raises:
             ModelNotFound: it can be none of them.
         """
-        if is_url(name) or any(job.id == name for job in self._downloads.list()):
+        if is_url(name) or self._downloads.knows(name):
             return name
         catalogue.resolve(name)
         return name if "/" in name else (await self.choose(name, "auto")).repo
 
     async def overview(self) -> list[dict[str, Any]]:
         """The contract's ``model.list``: the catalogue, and what is on disk of it."""
-        resident = self._model.status()["model"]
-        return await asyncio.to_thread(self._overview, resident)
+        return await asyncio.to_thread(self._overview, self._model.status())
 
     def on_disk(self, repo: str) -> dict[str, Path]:
         """Path in the repository → file in the cache. Reads the disk."""
         return self._downloads.on_disk(repo)
 
-    def _overview(self, resident: str | None) -> list[dict[str, Any]]:
+    def _choose(self, entry: catalogue.Entry, quality: str, held_bytes: int) -> catalogue.Choice:
+        """``held_bytes``: what the resident model would give back. Reads the disk."""
+        return catalogue.choose(entry, quality, self.on_disk, situation=self._situation(held_bytes))
+
+    def _took(self, model: str, choice: catalogue.Choice, asked: str) -> None:
+        """Remember what was chosen, and say why."""
+        if asked == "auto":
+            self._decided[model, choice.quality] = choice
+        self._model.explain(model, choice.quality, choice.reason)
+
+    def _remember(self, choice: catalogue.Choice, asked: str) -> None:
+        """So that ``auto`` takes the same the next time."""
+        if asked == "auto" and choice.lasting is not None:
+            try:
+                self.verdicts.note_chosen(choice.name, choice.lasting)
+            except OSError as e:
+                log.warning("what auto took is not kept: %s", e.strerror)
+
+    def _situation(self, held_bytes: int) -> catalogue.Situation:
+        """Asks the system."""
+        free_bytes = memory.free_bytes()
+        if free_bytes is not None:
+            free_bytes += held_bytes
+        return catalogue.Situation(
+            machine.here(), free_bytes, self.verdicts.of, self.verdicts.chosen
+        )
+
+    def _overview(self, status: dict[str, Any]) -> list[dict[str, Any]]:
         names = list(catalogue.CATALOGUE)
         named = {repo for e in catalogue.CATALOGUE.values() for repo in e.repos.values()}
         others = {job.repo for job in self._downloads.list() if not is_url(job.repo)} - named
-        if resident is not None and resident not in names:
-            others.add(resident)
-        return [self._describe(name, resident) for name in [*names, *sorted(others)]]
-
-    def _describe(self, name: str, resident: str | None) -> dict[str, Any]:
-        entry = catalogue.resolve(name)
-        have: list[str] = []
-        disk_bytes = 0
-        for repo in entry.repos.values():
-            files = self.on_disk(repo)
-            disk_bytes += sum(path.stat().st_size for path in files.values())
-            try:
-                have += qualities_on_disk(files)
-            except BadCheckpoint as e:  # one bad repository may not hide the others
-                log.warning("%s cannot be listed: %s", repo, e.message)
-        return {
-            "name": name,
-            "repo": next(iter(entry.repos.values())),
-            "repos": entry.repos,
-            "description": entry.description,
-            "qualities": entry.sizes_bytes,
-            "on_disk": bool(have),
-            "on_disk_qualities": list(dict.fromkeys(have)),
-            "disk_bytes": disk_bytes,
-            "loaded": name == resident,
-        }
+        if status["model"] is not None and status["model"] not in names:
+            others.add(status["model"])
+        copies = quantised_store.copies(quantised_store.folder_beside(self._downloads.cache_dir))
+        situation = self._situation(status["memory_bytes"] or 0)
+        loaded = status["model"] if status["state"] in (State.READY, State.BUSY) else None
+        return [
+            listing.describe(name, loaded, self.on_disk, copies, situation)
+            for name in [*names, *sorted(others)]
+        ]
 
     async def _download(self, model: str, choice: catalogue.Choice, *, confirmed: bool) -> None:
         job, _created = await self._downloads.start(

@@ -16,5 +16,10 @@ def prepare() -> None:
     without g++ fails then, and on one with it any user could plant a library. So fused kernels are
     for the GPU only.
     """
-    if mx.default_device() == mx.Device(mx.cpu):
+    if computes_on_cpu():
         mx.disable_compile()
+
+
+def computes_on_cpu() -> bool:
+    """Whether MLX computes on the CPU here."""
+    return bool(mx.default_device().type == mx.DeviceType.cpu)

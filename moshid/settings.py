@@ -1,6 +1,6 @@
 """Settings and all paths. Owns the order defaults < config.toml < environment < flags.
 
-Reads files and the environment only when ``load`` is called; imports nothing of moshid but errors.
+Reads files and the environment only when ``load`` is called; imports only errors and durations.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from moshid import durations
 from moshid.errors import BadSettings, SocketPathTooLong
 
 SOCKET_PATH_LIMIT_BYTES = 103 if sys.platform == "darwin" else 107
@@ -31,8 +33,16 @@ class Settings:
     log_keep: int = 3
     default_model: str = "moshiko"
     download_profile: str = "auto"
+    download_endpoints: tuple[str, ...] = ()
     download_progress_hz: float = 4.0
     download_keep_awake: bool = True
+    download_limit_bps: int = 0
+    download_schedule: str = ""
+    download_metered: bool = False
+    keep_alive: str = durations.FOREVER
+    unload_under_pressure: bool = True
+    model_pulse_s: float = 1.0
+    model_step_timeout_s: float = 5.0
     model_restart_max: int = 5
     model_restart_backoff_s: float = 0.5
     worker_heartbeat_s: float = 5.0
@@ -40,6 +50,14 @@ class Settings:
     stop_timeout_s: float = 8.0
     talk_keep_transcripts: int = 50
     talk_confirm_bytes: int = 1_000_000_000
+    talk_pause_max_s: float = 3600.0
+    talk_record_max_bytes: int = 2_000_000_000
+    talk_record_min_free_bytes: int = 1_000_000_000
+
+    @property
+    def keep_alive_s(self) -> float | None:
+        """How long an idle model stays resident; None: for ever."""
+        return durations.parse(self.keep_alive)
 
     @property
     def ledger(self) -> Path:
@@ -65,6 +83,16 @@ class Settings:
     def transcripts(self) -> Path:
         """One JSON-lines file a talk."""
         return self.home / "transcripts"
+
+    @property
+    def recordings(self) -> Path:
+        """A note on each recording under way; the recordings themselves are where users want."""
+        return self.home / "recordings"
+
+    @property
+    def verdicts(self) -> Path:
+        """What was measured of models on this machine; ``auto`` goes by it."""
+        return self.home / "auto.json"
 
     @property
     def run_dir(self) -> Path:
@@ -163,6 +191,8 @@ _CHOICES = {
 
 
 def _choice(name: str, value: str) -> str:
+    if name == "keep_alive":
+        durations.parse(value)
     choices = _CHOICES.get(name)
     if choices is not None and value not in choices:
         raise ValueError(f"{value!r} is none of {', '.join(choices)}")
@@ -182,6 +212,21 @@ def _bool(value: Any) -> bool:
     return _BOOLS[value.strip().lower()]
 
 
+def _endpoints(value: Any) -> tuple[str, ...]:
+    """URLs, in TOML a list, else with commas between them."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(e, str) for e in given):
+        raise ValueError(f"{value!r} is no list of endpoints")
+    endpoints = tuple(e.strip().rstrip("/") for e in given if e.strip())
+    for endpoint in endpoints:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError(f"{endpoint!r} is no http or https endpoint")
+        if "@" in parts.netloc:
+            raise ValueError("an endpoint may not hold a user name or a password")
+    return endpoints
+
+
 def _convert(name: str, value: Any, source: str) -> Any:
     """``value`` as the field's type; strings are parsed, since the environment has no others."""
     kinds = {f.name: str(f.type) for f in fields(Settings) if f.name != "home"}
@@ -190,6 +235,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
     try:
         if kinds[name] == "bool":
             return _bool(value)
+        if kinds[name] == "tuple[str, ...]":
+            return _endpoints(value)
         if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
             raise TypeError(f"{value!r} has the wrong type")
         match kinds[name]:
@@ -203,8 +250,10 @@ def _convert(name: str, value: Any, source: str) -> Any:
                 return _choice(name, str(value))
     except (TypeError, ValueError) as e:
         # A choice says all by itself; a number needs to be told what was wanted.
-        wanted = "" if kinds[name] == "str" else f" should be {kinds[name]}"
+        wanted = "" if "str" in kinds[name] else f" should be {kinds[name]}"
         raise BadSettings(f"{source}: {name}{wanted}: {e}") from e
     if converted < 0:
         raise BadSettings(f"{source}: {name} may not be negative")
+    if name == "model_step_timeout_s" and converted == 0:
+        raise BadSettings(f"{source}: {name} may not be 0: every step takes some time")
     return converted

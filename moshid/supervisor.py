@@ -14,7 +14,8 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from moshid import ipc, worker_log
@@ -44,8 +45,8 @@ class WorkerProcess:
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ids = itertools.count(1)
         self._send_lock = asyncio.Lock()
-        self._hello = asyncio.Event()
-        self._stopping = False
+        self._hello, self._stopping = asyncio.Event(), False
+        self.was_killed = False  # by us
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Its return code, once the process is gone."""
         self._life: asyncio.Task[None]
@@ -142,6 +143,7 @@ class WorkerProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.exited.done():
+            self.was_killed |= number is signal.SIGKILL
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
@@ -162,15 +164,15 @@ class WorkerProcess:
     async def _live(self) -> None:
         """Serve the worker until its process is gone; then fail what still waits for it."""
         async with asyncio.TaskGroup() as group:
-            side = [group.create_task(self._read()), group.create_task(self._beat())]
+            reading, beating = (group.create_task(w) for w in (self._read(), self._beat()))
             assert self._process.stdout is not None
             relay = worker_log.relay(self._process.stdout, self.name, self.pid)
             logs = group.create_task(relay)
             returncode = await self._process.wait()
-            for task in side:
-                task.cancel()
-            # A child of the worker could keep the pipe open for ever: take what is there, then go.
-            await asyncio.wait({logs}, timeout=1.0)
+            beating.cancel()
+            # A child of the worker could keep either open for ever: take what is there, then go.
+            await asyncio.wait({reading, logs}, timeout=1.0)
+            reading.cancel()
             logs.cancel()
         self._sock.close()
         log.log(
@@ -223,12 +225,11 @@ class WorkerProcess:
             log.exception("%s worker: event %s was not handled", self.name, event)
 
     async def _send(self, data: bytes, fds: Sequence[int]) -> None:
-        loop = asyncio.get_running_loop()
         async with self._send_lock:
             if fds:
-                sent = await self._send_rights(data, fds)
-                data = data[sent:]
-            await loop.sock_sendall(self._sock, data)
+                data = data[await self._send_rights(data, fds) :]
+            if data:  # sending nothing would fail once the other end has gone
+                await asyncio.get_running_loop().sock_sendall(self._sock, data)
 
     async def _send_rights(self, data: bytes, fds: Sequence[int]) -> int:
         loop = asyncio.get_running_loop()
@@ -245,16 +246,36 @@ class WorkerProcess:
 
     async def _beat(self) -> None:
         """Ping it; its control thread answers even while the main thread works."""
-        missed = 0
-        while missed < self._settings.worker_heartbeat_missed_max:
-            await asyncio.sleep(self._settings.worker_heartbeat_s)
-            try:
-                await self.call("ping", timeout_s=self._settings.worker_heartbeat_s)
-                missed = 0
-            except WorkerDied:
-                missed += 1
+        every_s = self._settings.worker_heartbeat_s
+        await self._hello.wait()  # until then ``start`` watches it
+
+        async def ping() -> None:
+            await self.call("ping", timeout_s=every_s)
+
+        await silent(ping, every_s, self._settings.worker_heartbeat_missed_max)
         log.error("%s worker does not answer: killing it", self.name, extra={"pid": self.pid})
         self._signal(signal.SIGKILL)
+
+
+async def silent(
+    ping: Callable[[], Awaitable[None]],
+    every_s: float,
+    missed_max: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Ping ``every_s`` until ``missed_max`` pings in a row had no answer; a ping that is not
+    answered takes ``every_s`` itself (WorkerDied), and the next follows at once."""
+    missed = 0
+    while missed < missed_max:
+        begun_s = clock()
+        try:
+            await ping()
+            missed = 0
+        except WorkerDied:
+            missed += 1
+        await sleep(max(0.0, begun_s + every_s - clock()))
 
 
 async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.Process:

@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -54,8 +56,7 @@ class Control:
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._send_lock = threading.Lock()
-        self.busy_with = "starting"
-        """What the main thread is doing; goes out with each pong."""
+        self._activity = ("starting", time.monotonic())
 
     @property
     def wake_fd(self) -> int:
@@ -66,6 +67,25 @@ class Control:
     def has_requests(self) -> bool:
         """Whether ``take`` would give one."""
         return bool(self._requests)
+
+    @property
+    def busy_with(self) -> str:
+        """What the main thread is doing; goes out with each pong, with the seconds it has taken."""
+        return self._activity[0]
+
+    @busy_with.setter
+    def busy_with(self, what: str) -> None:
+        self._activity = (what, time.monotonic())
+
+    @contextlib.contextmanager
+    def activity(self, what: str) -> Iterator[None]:
+        """Be busy with ``what``, then again with what was before."""
+        before = self.busy_with
+        self.busy_with = what
+        try:
+            yield
+        finally:
+            self.busy_with = before
 
     def start(self) -> None:
         """Begin to read, and tell the daemon that this worker is up."""
@@ -89,6 +109,12 @@ class Control:
     def notify(self, event: str, data: dict[str, Any]) -> None:
         """Tell the daemon something it did not ask for."""
         self._send({"event": event, "data": data})
+
+    def tell(self, event: str, data: dict[str, Any]) -> None:
+        """As ``notify``, for what may be left out (under 2 kB): a daemon that does not read, being
+        stopped itself, holds nobody up."""
+        if select.select([], [self._sock], [], 0)[1]:
+            self.notify(event, data)
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._send_lock:
@@ -117,7 +143,9 @@ class Control:
 
     def _accept(self, message: dict[str, Any], fds: list[int]) -> None:
         if message["method"] == "ping":
-            self._send({"id": message["id"], "result": {"busy_with": self.busy_with}})
+            what, since_s = self._activity
+            busy_s = round(time.monotonic() - since_s, 3)
+            self._send({"id": message["id"], "result": {"busy_with": what, "busy_s": busy_s}})
             return
         count = message.get("fds", 0)
         mine, fds[:count] = fds[:count], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,8 +15,14 @@ from moshid.demo import checkpoint
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
 
-DEBIAN_SOUND = ("test_audio_codecs", "test_audio_files", "test_audio_jack", "test_audio_pulse")
+DEBIAN_SOUND = (
+    *("test_audio_codecs", "test_audio_conversation", "test_audio_files"),
+    *("test_audio_jack", "test_audio_pulse"),
+)
 """Modules that need jackd, PulseAudio, espeak-ng or sox, which `make test` installs on Debian."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell that runs the tests in the background has SIGINT ignored, and so would all children."""
 
 mlx_setup.prepare()  # for the tests that run plain moshi_mlx, without a worker
 
@@ -29,6 +36,15 @@ def demo_checkpoint() -> Path:
     cache = Path(os.environ.get("MOSHID_TEST_CACHE") or REPO_ROOT / ".cache")
     folder = cache / "demo-checkpoint"
     checkpoint.build(folder)
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of ``tests.fakes.toy_worker``: its plan of faults, its journal."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    monkeypatch.setenv("MOSHID_TEST_TOY", str(folder))
     return folder
 
 

@@ -123,7 +123,10 @@ def main(
     ctx = Context(fallback, env or os.environ, out or sys.stdout, err or sys.stderr)
     try:
         commands = build_parser()
-        args = commands.root.parse_args(argv)
+        args, unknown = commands.root.parse_known_args(argv)
+        if unknown:
+            what = f"{args.command} does not know {' '.join(unknown)}"
+            raise UsageError(what, f"See moshi-client {args.command} --help.")
         ctx = Context(args, ctx.env, ctx.out, ctx.err)
         run: Run = args.run
         return run(ctx, args)

@@ -52,7 +52,7 @@ class OutputFailed(ClientError):
 
 
 class UsageError(ClientError):
-    """The command line is wrong, or asks for what is not built yet."""
+    """The command line is wrong."""
 
     exit_code = EXIT_USAGE
     kind = "client.usage"

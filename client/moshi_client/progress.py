@@ -124,10 +124,14 @@ def job_fraction(job: Json) -> float:
 def model_line(status: Json, bar_width: int = 20) -> str:
     """A model that is loading as one line."""
     progress = status.get("progress") or {}
-    parts = [f"{status.get('model')} {status.get('quality') or ''}".strip()]
+    parts = [f"{status.get('model') or 'model'} {status.get('quality') or ''}".strip()]
     if "fraction" in progress:
         share = float(progress["fraction"] or 0.0)
         parts += [render.bar(share, bar_width), f"{share * 100:5.1f} %"]
+    if progress.get("bytes_total"):
+        done, total = progress.get("bytes_done") or 0, progress["bytes_total"]
+        parts.append(f"{render.size(done)} of {render.size(total)}")
+        parts.append(f"layer {progress.get('layers_done')} of {progress.get('layers_total')}")
     parts.append(str(progress.get("stage") or status.get("state")))
     return "  ".join(parts)
 

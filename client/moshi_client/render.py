@@ -97,3 +97,23 @@ def parse_size(text: str) -> int:
     if not 0 < value < 2**63:
         raise ValueError(f"{text!r} is no size")
     return int(value)
+
+
+def parse_rate(text: str) -> int:
+    """``500k``, ``2M``, ``1.5MB/s``, ``2MiB/s`` as bytes a second; k/M/G are powers of 1000, as in
+    what ``rate`` shows, and with an i of 1024.
+
+    Raises:
+        ValueError: no rate.
+    """
+    plain = text.strip().lower().removesuffix("/s").strip().removesuffix("b")
+    base = 1024 if plain.endswith("i") else 1000
+    plain = plain.removesuffix("i").strip()
+    factor = 1
+    if plain and plain[-1] in "kmg":
+        factor = base ** ("kmg".index(plain[-1]) + 1)
+        plain = plain[:-1]
+    value = float(plain) * factor
+    if not 1 <= value < 2**63:
+        raise ValueError(f"{text!r} is no rate")
+    return int(value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from moshi_client import progress, render
+from moshi_client import keys, progress, render, sound_check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,14 @@ _REASONS = {
     "stopped": "stopped",
     "device": "the sound device failed",
     "model_gone": "the model went away",
+    "paused": "it was paused for too long",
 }
+_STOPPED_BECAUSE = {
+    "limit": "it is as long as it may be",
+    "disk_full": "the disk is full",
+    "failed": "the disk failed",
+}
+_CHANGES = {"lost": "lost, waiting for", "back": "is back:", "changed": "is now"}
 
 
 class TalkView:
@@ -45,6 +52,7 @@ class TalkView:
         self._split_lines = ctx.live and ctx.out.isatty()
         self.session: str | None = None
         self.status: Json = {}
+        self.controls: Json = {}
         self.transcript: list[Json] = []
 
     @property
@@ -59,6 +67,14 @@ class TalkView:
         self.session = self.status.get("session")
         self._line.clear()
         self._ctx.say("talking; Ctrl-C stops")
+        self.controls = self.status.get("controls") or {}
+        if self.status.get("recording"):
+            self._ctx.say(f"RECORDING both sides to {_recording_file(self.status)}")
+        if (check := self.status.get("verdict")) and check.get("delay_ms"):
+            self._ctx.say(
+                "sound check: three chirps, then you hear yourself, "
+                f"{check['delay_ms'] / 1000:.2f} s later"
+            )
         self._show_early()
 
     def on_notification(self, method: str, params: Json) -> None:
@@ -109,6 +125,10 @@ class TalkView:
             f"latency {render.percentiles(status.get('latency_ms'))}; step "
             f"{render.percentiles(step_ms)}; seed {self._seed}",
         ]
+        lines += sound_check.lines(status.get("verdict"))
+        if recording := status.get("recording"):
+            seconds = f"{recording.get('seconds') or 0:.1f} s"
+            lines.append(f"recording: {_recording_file(status)} ({seconds})")
         if status.get("transcript_file"):
             lines.append(f"transcript: {status['transcript_file']}")
         return "\n".join(lines)
@@ -124,12 +144,35 @@ class TalkView:
         if self._one_a_line:
             self._ctx.emit({"topic": topic, "data": data}, "")
         if topic == "talk":
-            self.status = data.get("status") or {**self.status, "state": data.get("state")}
+            self._take_status(data)
+            self._show_news(data)
         elif topic == "talk.text":
             self.transcript.append({k: data.get(k) for k in ("frame", "t_s", "text")})
             self._show_text(str(data.get("text") or ""))
         elif topic == "talk.level" and self._ctx.live:
             self._line.show(self._meter(data))
+
+    def _take_status(self, data: Json) -> None:
+        told = data.get("status") or ({"state": data["state"]} if data.get("state") else {})
+        self.status = self.status | told
+        self.controls = self.status.get("controls") or self.controls
+
+    def _show_news(self, data: Json) -> None:
+        """What happened to the devices, or to the recording."""
+        event = data.get("event")
+        if event == "recording":
+            reason = str((data.get("recording") or {}).get("reason"))
+            news = f"recording has stopped: {_STOPPED_BECAUSE.get(reason, reason)}"
+            self._line.clear()
+            self._ctx.warn(f"{news}; the talk goes on")
+        elif event == "device":
+            what = "microphone" if data.get("direction") == "input" else "speaker"
+            change = _CHANGES.get(str(data.get("change")), "")
+            self._line.clear()
+            self._ctx.say(f"{what} {change} {data.get('device')}")
+        elif event == "warning":
+            self._line.clear()
+            self._ctx.say(": ".join(str(data[k]) for k in ("message", "hint") if data.get(k)))
 
     def _show_preparation(self, topic: str, data: Json) -> None:
         if topic == "download" and (job := data.get("job")):
@@ -155,10 +198,16 @@ class TalkView:
     def _meter(self, levels: Json) -> str:
         you = render.bar(_loudness(levels.get("input_dbfs")), 10)
         moshi = render.bar(_loudness(levels.get("output_dbfs")), 10)
-        meter = f"you {you}  moshi {moshi}  "
+        state = keys.described(self.controls)
+        meter = f"you {you}  moshi {moshi}  " + (f"{state}  " if state else "")
         room = min(TAIL_CHARS, (self._line.columns or 0) - len(meter))
         tail = self._partial[-room:] if self._split_lines and room > 0 else ""
         return (meter + tail).rstrip()
+
+
+def _recording_file(status: Json) -> str:
+    recording = status.get("recording") or {}
+    return f"{recording.get('folder')}/{recording.get('name')}"
 
 
 def _loudness(dbfs: float | None) -> float:

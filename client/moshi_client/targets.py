@@ -27,6 +27,16 @@ def given(args: argparse.Namespace, *names: str) -> Json:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def add_keep_alive(parser: argparse.ArgumentParser) -> None:
+    """The --keep-alive flag; the daemon knows what a duration is."""
+    parser.add_argument(
+        "--keep-alive",
+        metavar="TIME",
+        help="how long the model stays after its last use: 10m, 1h30m, seconds, forever; 0: until "
+        "the next use is over",
+    )
+
+
 def add_quality(
     parser: argparse.ArgumentParser, text: str = "weights' precision (default: auto)"
 ) -> None:

@@ -28,5 +28,7 @@ def speak_of_flags(error: RemoteError, parser: argparse.ArgumentParser) -> None:
         shown = action.option_strings[-1] if action.option_strings else action.metavar
         if shown and action.dest != "target":
             message = re.sub(rf"\b{action.dest}\b", str(shown), message)
+            if action.option_strings and message.startswith(f"{str(shown).lstrip('-')}:"):
+                message = f"--{message}"  # a parameter whose name is a word of Python's, as from
     error.message = message
     error.hint = f"See {parser.prog} --help."

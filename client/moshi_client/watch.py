@@ -64,9 +64,13 @@ class JobWatch:
         updates = connection.follow()
         while job["state"] not in FINAL_STATES:
             _, event = next(updates)
-            changed = (event.get("data") or {}).get("job")
-            if changed and changed.get("id") == job["id"]:
-                job = self._show(changed)
+            data = event.get("data") or {}
+            changed = data.get("job")
+            if not changed or changed.get("id") != job["id"]:
+                continue
+            if (into := data.get("absorbed_by")) is not None:  # goes on under that name
+                changed = connection.call("download.get", {"id": into})["job"]
+            job = self._show(changed)
         return job
 
     def _show(self, job: Json) -> Json:

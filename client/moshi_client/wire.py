@@ -72,22 +72,12 @@ class Connection:
             ProtocolMismatch: no common version, or no JSON-RPC at all.
         """
         try:
-            server = self.call(
-                "daemon.hello",
-                {"protocol": PROTOCOL, "client": f"moshi-client/{__version__}"},
-                timeout_s=HELLO_TIMEOUT_S,
-            )
+            server = self.call("daemon.hello", greeting(), timeout_s=HELLO_TIMEOUT_S)
         except RemoteError as e:
             if e.kind != "rpc.protocol_mismatch":
                 raise
             raise ProtocolMismatch(e.message, e.hint) from e
-        lowest, highest = server.get("min_protocol", 0), server.get("protocol", 0)
-        if not lowest <= PROTOCOL <= highest:
-            raise ProtocolMismatch(
-                f"the daemon (version {server.get('version')}) speaks protocol {lowest} to "
-                f"{highest}, this client (version {__version__}) speaks {PROTOCOL}",
-                "Bring both to the same version, then restart the daemon.",
-            )
+        check_protocol(server)
         return server
 
     def call(
@@ -120,6 +110,14 @@ class Connection:
     def notify(self, method: str, params: Json) -> None:
         """Send a notification: nothing comes back."""
         self._send({"method": method, "params": params})
+
+    def wait(self, other: int | None) -> bool:
+        """Wait until there may be a notification, or the descriptor ``other`` can be read; whether
+        it can."""
+        if other is None or self._notifications or b"\n" in self._buffer:
+            return False
+        either: list[Any] = [self._sock, other]
+        return other in select.select(either, [], [])[0]
 
     def take(self, timeout_s: float | None = None) -> tuple[str, Json] | None:
         """The next notification as (method, params); None when the time is up first."""
@@ -214,6 +212,26 @@ class Connection:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if not data:
             raise _lost()
+
+
+def greeting() -> Json:
+    """The parameters of daemon.hello."""
+    return {"protocol": PROTOCOL, "client": f"moshi-client/{__version__}"}
+
+
+def check_protocol(server: Json) -> None:
+    """Whether the daemon that answered daemon.hello so speaks this client's version.
+
+    Raises:
+        ProtocolMismatch: it does not.
+    """
+    lowest, highest = server.get("min_protocol", 0), server.get("protocol", 0)
+    if not lowest <= PROTOCOL <= highest:
+        raise ProtocolMismatch(
+            f"the daemon (version {server.get('version')}) speaks protocol {lowest} to "
+            f"{highest}, this client (version {__version__}) speaks {PROTOCOL}",
+            "Bring both to the same version, then restart the daemon.",
+        )
 
 
 def _lost() -> ConnectionLost:

@@ -41,6 +41,12 @@ class Codec(Protocol):
     def reset(self) -> None:
         """Forget what came before, in both directions."""
 
+    def hurry(self) -> None:
+        """A talk in real time begins: what works elsewhere for it is served first."""
+
+    def close(self) -> None:
+        """Let go of what it holds. Safe to call twice."""
+
 
 def open_codec(spec: CodecSpec) -> Codec:
     """Build the codec that ``spec`` names and run it once, so that the first frame is no slower.
@@ -53,6 +59,7 @@ def open_codec(spec: CodecSpec) -> Codec:
         for _ in range(WARM_UP_FRAMES):
             codec.decode(codec.encode(silence()))
     except (ValueError, RuntimeError) as e:
+        codec.close()
         raise BadCheckpoint(f"the codec in {spec.weights} does not run: {first_line(e)}") from e
     codec.reset()
     return codec

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
@@ -22,6 +22,9 @@ from moshid.audio.codec import Tokens, as_pcm, first_line
 from moshid.audio.ring import Samples
 from moshid.audio.upsampling import speed_up
 from moshid.errors import BadCheckpoint
+
+REBASE_POSITIONS: Final = 1 << 16
+"""44 minutes: rotary angles, position times frequency in float32, are off by 0.004 then."""
 
 
 class MlxMimi:
@@ -50,16 +53,25 @@ class MlxMimi:
     def encode(self, pcm: Samples) -> Tokens:
         """float32 [1920] → one token a codebook."""
         codes = np.asarray(self._mimi.encode_step(mx.array(pcm)[None, None]))
+        _count_afresh(self._mimi.encoder_transformer, self._mimi.encoder_cache)
         return tuple(codes[0, :, 0].tolist())
 
     def decode(self, tokens: Tokens) -> Samples:
         """One token a codebook → float32 [1920]."""
         codes = mx.array(tokens, dtype=mx.uint32)[None, :, None]
-        return as_pcm(self._mimi.decode_step(codes))
+        pcm = as_pcm(self._mimi.decode_step(codes))
+        _count_afresh(self._mimi.decoder_transformer, self._mimi.decoder_cache)
+        return pcm
 
     def reset(self) -> None:
         """Forget the past of both directions."""
         self._mimi.reset_all()
+
+    def hurry(self) -> None:
+        """It runs in the worker's own process."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 def _read_config(path: str) -> dict[str, Any]:
@@ -97,3 +109,15 @@ def _use_rotating_caches(mimi: Any) -> None:
         for layer in cache:
             layer.self_attn.max_size = max_size
         setattr(mimi, f"{name}_cache", cache)
+
+
+def _count_afresh(transformer: Any, caches: list[Any], rebase: int = REBASE_POSITIONS) -> None:
+    """Count positions from later on, if it is time to: only differences matter to attention. Keys
+    are turned back by as much as the counting; a ring that is full keeps what else it knows."""
+    for layer, cache in zip(transformer.transformer.layers, caches, strict=True):
+        ring, rope = cache.self_attn, layer.self_attn.rope
+        if rope is not None and ring.offset >= rebase + ring.max_size:
+            shape = ring.keys.shape
+            rows = ring.keys.reshape(-1, 1, 1, shape[-1])
+            ring.keys = rope(rows, offset=-rebase).reshape(shape)
+            ring.offset -= rebase

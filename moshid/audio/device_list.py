@@ -14,6 +14,8 @@ from moshid.errors import NoDevice
 
 Direction = Literal["input", "output"]
 CHANNELS_MAX = 2
+JACK = "JACK Audio Connection Kit"
+ALSA = "ALSA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,11 @@ class Device:
     """How many we open: both of a stereo device, the first two of a bigger one."""
     default_rate: float
     default: bool
+
+    @property
+    def full_name(self) -> str:
+        """With its host API, as it is listed and can be asked for."""
+        return f"{self.name}, {self.hostapi}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -63,7 +70,18 @@ def find_device(wanted: str | int | None, direction: Direction) -> Device:
     matching = [d for d in devices if _matches(d, wanted)]
     if not matching:
         raise _no_device(wanted, direction, devices)
-    return max(matching, key=lambda d: (d.name == wanted, d.default, -d.index))
+    return max(matching, key=lambda d: (wanted in (d.name, d.full_name), d.default, -d.index))
+
+
+def is_one_clock(input_: Device, output: Device) -> bool:
+    """Whether both are the two sides of one device, or of one server that keeps one clock.
+
+    ALSA's names for a sound server (``pulse``, ``default``) may be two devices in truth; only its
+    names for hardware tell.
+    """
+    if input_.hostapi == output.hostapi == JACK:
+        return True
+    return input_.index == output.index and (input_.hostapi != ALSA or "(hw:" in input_.name)
 
 
 def _matches(device: Device, wanted: str | int | None) -> bool:
@@ -72,7 +90,7 @@ def _matches(device: Device, wanted: str | int | None) -> bool:
     text = str(wanted).strip()
     if text.isdigit():
         return device.index == int(text)
-    return text.casefold() in f"{device.name}, {device.hostapi}".casefold()
+    return text.casefold() in device.full_name.casefold()
 
 
 def _default_index(direction: Direction) -> int:

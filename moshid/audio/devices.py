@@ -85,6 +85,11 @@ class Sink(Protocol):
     def late_frames(self) -> int:
         """Answers dropped because they came too late."""
 
+    @property
+    def drift_ppm(self) -> float | None:
+        """How much faster than the source's its clock runs; None for one clock, or before it is
+        known."""
+
     def start(self, now_ns: int) -> None:
         """The session's clock starts: position 0 is now."""
 
@@ -100,6 +105,9 @@ class Sink(Protocol):
             DeviceFailed: the device has gone.
             BadAudioFile: the file cannot be written.
         """
+
+    def rest(self) -> None:
+        """A pause is over: the silence before the next answer was meant, and is no underrun."""
 
     def pending_s(self) -> float:
         """Sound that was given and has not been heard yet."""

@@ -16,13 +16,37 @@ import numpy as np
 import soundfile
 
 from moshid.audio.devices import Heard
-from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence
+from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence, to_int16
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
 from moshid.errors import BadAudioFile
 
 READ_S: Final = 0.5
-_ERRORS = (OSError, ValueError, soundfile.SoundFileError)
+FORMATS: Final = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aif": ("AIFF", "PCM_16"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".au": ("AU", "PCM_16"),
+    ".caf": ("CAF", "PCM_16"),
+    ".w64": ("W64", "PCM_16"),
+}
+"""What is written, by the path's suffix; a path without one is a WAV."""
+
+_ERRORS = (OSError, ValueError, TypeError, soundfile.SoundFileError)
+
+
+class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read from its beginning to its end. After each block soundfile seeks to where
+    it is already, and loses some 40 ms of an MP3 by that."""
+
+    def seekable(self) -> bool:
+        """Not needed."""
+        return False
 
 
 class FileSource:
@@ -128,15 +152,17 @@ class FileSource:
 
 
 class FileSink:
-    """A sound file of 24 kHz mono; 16 bits in a WAV, else the extension's usual format."""
+    """A sound file of 24 kHz mono, its format by its suffix: see ``FORMATS``."""
 
     underruns = 0
     late_frames = 0
+    drift_ppm = None
 
     def __init__(self, path: str) -> None:
         """Raises BadAudioFile when it cannot be made, or its extension says no known format."""
         self._path = path
         self._file = _open_to_write(path)
+        self._has_16_bits = self._file.subtype == "PCM_16"
         self._written = 0
 
     @property
@@ -159,6 +185,9 @@ class FileSink:
         self._write(pcm)
         return now_ns
 
+    def rest(self) -> None:
+        """Silence is written where nothing is answered anyway."""
+
     def pending_s(self) -> float:
         """Nothing is ever pending."""
         return 0.0
@@ -169,7 +198,7 @@ class FileSink:
 
     def _write(self, pcm: Samples) -> None:
         try:
-            self._file.write(np.clip(pcm, -1.0, 1.0))
+            self._file.write(to_int16(pcm) if self._has_16_bits else np.clip(pcm, -1.0, 1.0))
         except _ERRORS as e:
             raise BadAudioFile(f"{self._path} cannot be written: {e}") from e
         self._written += len(pcm)
@@ -179,9 +208,14 @@ def _open_to_read(path: str) -> soundfile.SoundFile:
     if not Path(path).exists():
         raise BadAudioFile(f"there is no file {path}")
     if not Path(path).is_file():
-        raise BadAudioFile(f"{path} is no regular file")
+        raise BadAudioFile(f"{path} is no regular file and no pipe")
+    if Path(path).suffix.lower() in (".raw", ".pcm"):
+        raise BadAudioFile(
+            f"{path} is raw PCM, which does not say its rate or format",
+            hint="As 16 bits, mono, 24 kHz it can come through stdin: --in - < FILE.",
+        )
     try:
-        return soundfile.SoundFile(path)
+        return _ReadOn(path)
     except _ERRORS as e:
         raise BadAudioFile(f"{path} is no sound file that can be read: {e}") from e
 
@@ -189,8 +223,16 @@ def _open_to_read(path: str) -> soundfile.SoundFile:
 def _open_to_write(path: str) -> soundfile.SoundFile:
     if not Path(path).parent.is_dir():
         raise BadAudioFile(f"there is no folder {Path(path).parent} to write {Path(path).name} in")
-    kind = {} if Path(path).suffix else {"format": "WAV"}
+    suffix = Path(path).suffix.lower()
+    if suffix and suffix not in FORMATS:
+        raise BadAudioFile(
+            f"no sound format is known by the suffix {suffix}",
+            hint=f"Give --out a path that ends with one of {' '.join(FORMATS)}.",
+        )
+    kind, subtype = FORMATS[suffix or ".wav"]
     try:
-        return soundfile.SoundFile(path, "w", samplerate=SAMPLE_RATE, channels=1, **kind)
-    except (*_ERRORS, TypeError) as e:
+        return soundfile.SoundFile(
+            path, "w", samplerate=SAMPLE_RATE, channels=1, format=kind, subtype=subtype
+        )
+    except _ERRORS as e:
         raise BadAudioFile(f"{path} cannot be written: {e}") from e

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from moshid.audio.ring import Samples
 
@@ -20,6 +21,17 @@ SILENCE_DBFS: Final = -120.0
 def silence(samples: int = FRAME_SAMPLES) -> Samples:
     """Zeros, float32 [samples]."""
     return np.zeros(samples, dtype=np.float32)
+
+
+def to_int16(pcm: Samples) -> npt.NDArray[np.int16]:
+    """float32 [n] as 16 bits, by the rule of upstream's ``write_wav``: times 32,767, and cut off
+    rather than rounded. So what we write is what ``run_inference`` writes."""
+    return (np.clip(np.nan_to_num(pcm), -1.0, 1.0) * np.float32(32767.0)).astype("<i2")
+
+
+def from_int16(data: bytes) -> Samples:
+    """16 bits, little-endian, as float32 [n], by the rule of all readers: by 32,768."""
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768.0)
 
 
 def level_dbfs(pcm: Samples) -> float:

@@ -1,20 +1,27 @@
-"""Microphone and speaker as the two halves of one stream. Owns resampling, positions and times."""
+"""Microphone and speaker on PortAudio's streams. Owns positions and times, and resampling.
+
+Two devices are two streams with two clocks (``clocks``); one device is one stream with one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
+from moshid.audio.clocks import MISSING_SAMPLES_MAX, SURPLUS_SAMPLES_MAX, TwoClocks
 from moshid.audio.devices import Heard
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, samples_ns
-from moshid.audio.playout import MARGIN_SAMPLES, Playout
-from moshid.audio.portaudio import RING_S, PortAudioStream
+from moshid.audio.playout import MARGIN_SAMPLES, TOLERANCE_SAMPLES, Playout
+from moshid.audio.reference import Tap
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Ring, Samples
-
-SILENT_FRAMES: Final = 13
-"""Just over a second of exact zeros: no microphone is that quiet."""
+from moshid.audio.silence import SilenceWatch, asleep_ns
+from moshid.audio.stream import DeviceStream, check
+from moshid.errors import DeviceFailed
 
 POLL_S: Final = 0.001
+BLOCK_NS_MAX: Final = 40_000_000
+"""A device that takes longer from block to block is late, and not far ahead."""
 
 
 class MicrophoneSource:
@@ -24,13 +31,23 @@ class MicrophoneSource:
     ended = False
     cut_short = False
 
-    def __init__(self, stream: PortAudioStream) -> None:
+    def __init__(
+        self,
+        stream: DeviceStream,
+        silence: SilenceWatch,
+        *,
+        clocks: TwoClocks | None = None,
+        asleep: Callable[[], int] = asleep_ns,
+    ) -> None:
+        """``clocks`` are observed with each frame."""
         assert stream.input is not None
         self._stream = stream
         self._device = stream.input
+        self._clocks = clocks
         self._resample = Resampler(stream.rate, SAMPLE_RATE, live=True)
-        self._frame = Ring((RING_S + 1) * SAMPLE_RATE)
-        self._zero_frames = 0
+        self._frame = Ring(round((stream.heard.capacity / stream.rate + 1) * SAMPLE_RATE))
+        self._silence = silence
+        self._asleep = asleep
         self._lost_seen = 0
         self.overruns = 0
 
@@ -42,7 +59,7 @@ class MicrophoneSource:
     @property
     def silent(self) -> bool:
         """Whether exact zeros have come for over a second."""
-        return self._zero_frames >= SILENT_FRAMES
+        return self._silence.silent
 
     def start(self, now_ns: int) -> None:  # noqa: ARG002
         """Forget what was heard so far."""
@@ -50,21 +67,27 @@ class MicrophoneSource:
 
     def take(self, now_ns: int) -> Heard | None:
         """The next 80 ms, once they are there."""
-        self._stream.check(now_ns)
+        check(self._stream, now_ns, "input")
+        if self._clocks is not None:
+            self._clocks.observe(now_ns)
         self._pull()
         pcm = self._frame.take(FRAME_SAMPLES)
         if pcm is None:
             return None
-        self._zero_frames = 0 if pcm.any() else self._zero_frames + 1
-        missing_ns = samples_ns(len(self._stream.heard), self._stream.rate)
-        capture_ns = self._stream.stamp_ns - missing_ns - samples_ns(len(self._frame))
+        if self._silence.judge(bool(pcm.any()), self._asleep()) == "stuck":
+            raise DeviceFailed(
+                "the microphone gives nothing but zeros", direction="input", silent=True
+            )
+        missing_ns = round(1e9 * self._behind_s()) + samples_ns(len(self._frame))
         lost = round(self._lost_seen * self._resample.ratio)
-        return Heard(pcm, self._frame.read_total - FRAME_SAMPLES + lost, capture_ns)
+        position = self._frame.read_total - FRAME_SAMPLES + lost
+        return Heard(pcm, position, self._stream.stamp_ns - missing_ns)
 
     def wait_s(self, now_ns: int) -> float:
         """Until the samples still missing should be there, if the clock is right."""
-        missing = FRAME_SAMPLES - len(self._frame)
-        missing_s = missing / SAMPLE_RATE - len(self._stream.heard) / self._stream.rate
+        missing_s = (FRAME_SAMPLES - len(self._frame)) / SAMPLE_RATE
+        missing_s += self._resample.inside / self._stream.rate
+        missing_s -= len(self._stream.heard) / self._stream.rate
         if missing_s <= 0:
             return 0.0
         return max(POLL_S, missing_s - (now_ns - self._stream.stamp_ns) / 1e9)
@@ -72,6 +95,10 @@ class MicrophoneSource:
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
+
+    def _behind_s(self) -> float:
+        """Sound that the device has given and that is not in frames yet."""
+        return (len(self._stream.heard) + self._resample.inside) / self._stream.rate
 
     def _pull(self) -> None:
         ring = self._stream.heard
@@ -84,16 +111,19 @@ class MicrophoneSource:
 
 
 class SpeakerSink:
-    """The playing half of a stream."""
+    """The playing half of a stream, on the microphone's clock when that is another stream's."""
 
-    def __init__(self, stream: PortAudioStream) -> None:
+    def __init__(self, stream: DeviceStream, *, clocks: TwoClocks | None = None) -> None:
         assert stream.output is not None
         self._stream = stream
         self._device = stream.output
-        self._resample = Resampler(SAMPLE_RATE, stream.rate, live=True)
+        self._clocks = clocks
+        self._resample = Resampler(SAMPLE_RATE, stream.rate, live=True, steered=clocks is not None)
         held_back = round(self._resample.delay_s * SAMPLE_RATE)
-        self._playout = Playout(margin=MARGIN_SAMPLES + held_back)
-        self._fed = 0
+        surplus = TOLERANCE_SAMPLES if clocks is None else SURPLUS_SAMPLES_MAX
+        self._playout = Playout(margin=MARGIN_SAMPLES + held_back, surplus=surplus)
+        self.tap: Tap | None = None
+        """Told where each piece is really played."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -102,6 +132,11 @@ class SpeakerSink:
             "rate": self._stream.rate,
             "latency_ms": round(1e3 * self._stream.latency_s, 1),
         }
+
+    @property
+    def drift_ppm(self) -> float | None:
+        """How much faster than the microphone's its clock runs; None while that is not known."""
+        return None if self._clocks is None else self._clocks.drift_ppm
 
     @property
     def underruns(self) -> int:
@@ -119,21 +154,30 @@ class SpeakerSink:
 
     def too_late(self, position: int, now_ns: int) -> bool:
         """Whether the frame's turn has passed."""
-        self._stream.check(now_ns)
-        return self._playout.too_late(position, self._played())
+        check(self._stream, now_ns, "output")
+        return self._playout.too_late(position, round(self._played(now_ns)))
 
     def play(self, pcm: Samples, position: int, now_ns: int) -> int:
         """Queue the frame for its turn; returns when that will be."""
-        self._stream.check(now_ns)
-        ring = self._stream.to_play
-        refused = (ring.underrun - ring.overrun) / self._resample.ratio
-        head = self._fed + round(refused) - self._base()
-        played = self._played()
-        placed = self._playout.place(pcm, position, head=head, played=played)
-        self._fed += len(placed)
-        ring.write(self._resample.feed(placed))
+        check(self._stream, now_ns, "output")
+        played = round(self._played(now_ns))
+        head = self._head(now_ns)
+        if self._clocks is not None:
+            head = self._steer(self._clocks, head, position)
+        placed = self._playout.place(pcm, position, head=round(head), played=played)
+        self._stream.to_play.write(self._resample.feed(placed))
+        if self.tap is not None:
+            # Asked again: had the ring run empty, silence may have gone in between.
+            self.tap(round(self._head(now_ns)) - len(placed), placed)
         turn = position + (self._playout.offset or 0)
-        return now_ns + samples_ns(turn - played) + round(self._stream.latency_s * 1e9)
+        latency_s = self._stream.latency_s
+        if self._clocks is not None:
+            latency_s += self._clocks.hearing_latency_s
+        return now_ns + samples_ns(turn - played) + round(latency_s * 1e9)
+
+    def rest(self) -> None:
+        """The gap before the next answer is a pause."""
+        self._playout.rest()
 
     def pending_s(self) -> float:
         """Samples in the ring."""
@@ -143,8 +187,36 @@ class SpeakerSink:
         """Close the stream."""
         self._stream.close()
 
-    def _base(self) -> int:
-        return round(self._stream.base()[1] / self._resample.ratio)
+    def _steer(self, clocks: TwoClocks, head: float, position: int) -> float:
+        """Where the queue's end is to be taken for: what is off by little is steered back over
+        some seconds, and no gap or cut is made for it."""
+        offset = self._playout.offset
+        late = 0.0 if offset is None else head - (position + offset)
+        if not -MISSING_SAMPLES_MAX <= late <= SURPLUS_SAMPLES_MAX:
+            late = 0.0
+        self._resample.steer(clocks.steer(late))
+        return head - late
 
-    def _played(self) -> int:
-        return round((self._stream.played) / self._resample.ratio) - self._base()
+    def _head(self, now_ns: int) -> float:
+        """Where on the session's line the next sample that is given would be heard."""
+        ring = self._stream.to_play
+        written = ring.written + ring.underrun - self._stream.base()[1]
+        return self._on_session_line(written, now_ns) + self._resample.inside
+
+    def _played(self, now_ns: int) -> float:
+        """Where on the session's line the speaker is: on one clock, what it has taken.
+
+        On two, its blocks come at all phases of ours in the course of minutes. So it is where it
+        will be before its next block, whatever the phase: else a time of good phases would be taken
+        for early answers, and the delay cut too short for the bad ones.
+        """
+        taken = self._stream.played - self._stream.base()[1]
+        if self._clocks is None:
+            return self._on_session_line(taken, now_ns)
+        since_ns = min(BLOCK_NS_MAX, max(0, now_ns - self._stream.stamp_ns))
+        return self._on_session_line(taken + self._stream.rate * since_ns / 1e9, now_ns)
+
+    def _on_session_line(self, index: float, now_ns: int) -> float:
+        if self._clocks is None:
+            return index / self._resample.ratio
+        return self._clocks.session_position(index, now_ns)

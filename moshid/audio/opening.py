@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from moshid.audio.controls import Controls
+from moshid.audio.conversation import Conversation
 from moshid.audio.devices import Sink, Source
+from moshid.audio.fifo import is_pipe
 from moshid.audio.frames import SAMPLE_RATE
+from moshid.audio.pipe_sink import PipeSink, held_by
+from moshid.audio.pipe_source import PipeSource
+from moshid.audio.recorder import Recorder
 from moshid.audio.request import Start
+from moshid.audio.verdict import Examiner
 from moshid.errors import MoshidError, NoDevice
 
 if TYPE_CHECKING:
@@ -39,54 +46,109 @@ def open_ends(params: Start, tail_frames: int) -> Ends:
         if params.in_file is not None:
             opened.append(source := _open_source(params, params.in_file, tail_frames))
         if params.in_file is None or params.out_file is None:
-            stream = _open_stream(params)
-            rate = round(stream.rate)
-            microphone, speaker = _halves(stream)
+            microphone, speaker, rate = _open_devices(params)
             opened += [half for half in (microphone, speaker) if half is not None]
             source, sink = source or microphone, speaker
         # Last, since it overwrites what was there.
         if params.out_file is not None:
-            opened.append(sink := _open_sink(params.out_file))
+            opened.append(sink := _open_sink(params, params.out_file))
     except MoshidError:
         for end in opened:
             end.close()
         raise
     assert source is not None
     assert sink is not None
-    return Ends(source, sink, rate)
+    return Ends(held_by(source, sink), sink, rate)
+
+
+def open_conversation(params: Start, ends: Ends) -> Conversation:
+    """With its recorder and its examiner.
+
+    Raises:
+        RecordingFailed: it cannot be recorded there; the ends are closed again.
+    """
+    recorder = examiner = None
+    if params.record is not None:
+        to_file, may_wait = params.out_file is not None, ends.source.lossless
+        try:
+            recorder = Recorder(
+                params.record,
+                by_position=to_file,
+                may_wait=may_wait,
+                first_frame=params.first_frame,
+            )
+        except MoshidError:
+            ends.source.close()
+            ends.sink.close()
+            raise
+    if params.sound_check:
+        examiner = Examiner(
+            hears=params.in_file is None,
+            speaks=params.out_file is None,
+            told_ms=float(ends.sink.facts.get("latency_ms", 0.0)),
+        )
+    return Conversation(
+        controls=Controls().changed(params.controls),
+        recorder=recorder,
+        examiner=examiner,
+        pause_s_max=params.pause_s_max,
+    )
 
 
 def _open_source(params: Start, path: str, tail_frames: int) -> Source:
     from moshid.audio.files import FileSource
 
-    return FileSource(path, fast=params.fast, tail_frames=tail_frames, seconds=params.seconds)
+    kind = PipeSource if is_pipe(path) else FileSource
+    return kind(path, fast=params.fast, tail_frames=tail_frames, seconds=params.seconds)
 
 
-def _open_sink(path: str) -> Sink:
+def _open_sink(params: Start, path: str) -> Sink:
     from moshid.audio.files import FileSink
 
-    return FileSink(path)
+    return PipeSink(path, fast=params.fast) if is_pipe(path) else FileSink(path)
 
 
-def _open_stream(params: Start) -> PortAudioStream:
+def _open_devices(params: Start) -> tuple[Source | None, Sink | None, int]:
+    """The halves that are no files, and their rate: on one stream where they have one clock."""
     try:
-        from moshid.audio.device_list import find_device
-        from moshid.audio.portaudio import PortAudioStream
+        from moshid.audio.device_list import find_device, is_one_clock
     except OSError as e:
         raise NoDevice(
             f"PortAudio cannot be loaded: {e}",
             hint="Install it (Debian: libportaudio2), or use --in FILE --out FILE.",
         ) from e
-    return PortAudioStream(
-        find_device(params.input, "input") if params.in_file is None else None,
-        find_device(params.output, "output") if params.out_file is None else None,
-    )
+    from moshid.audio.portaudio import PortAudioStream
+
+    input_ = find_device(params.input, "input") if params.in_file is None else None
+    output = find_device(params.output, "output") if params.out_file is None else None
+    if input_ is None or output is None or is_one_clock(input_, output):
+        stream = PortAudioStream(input_, output)
+        stream.age_ns_max = round(1e9 * params.patience_s)
+        return *_halves(stream, stream, params), round(stream.rate)
+    hearing = PortAudioStream(input_, None)
+    try:
+        playing = PortAudioStream(None, output)
+    except MoshidError:
+        hearing.close()
+        raise
+    hearing.age_ns_max = playing.age_ns_max = round(1e9 * params.patience_s)
+    return *_halves(hearing, playing, params), round(playing.rate)
 
 
-def _halves(stream: PortAudioStream) -> tuple[Source | None, Sink | None]:
+def _halves(
+    hearing: PortAudioStream, playing: PortAudioStream, params: Start
+) -> tuple[Source | None, Sink | None]:
+    from moshid.audio.clocks import TwoClocks
+    from moshid.audio.device_list import JACK
     from moshid.audio.live import MicrophoneSource, SpeakerSink
+    from moshid.audio.silence import SilenceWatch
 
+    microphone, speaker = hearing.input, playing.output
+    clocks = None if hearing is playing else TwoClocks(hearing, playing)
+    # JACK gives zeros wherever nothing is connected, and a talk with a file cannot open it again.
+    doubted = microphone is not None and microphone.hostapi != JACK and params.out_file is None
+    silence = SilenceWatch(may_be_stuck=doubted, zeros_known=params.zeros_known)
     return (
-        MicrophoneSource(stream) if stream.input is not None else None,
-        SpeakerSink(stream) if stream.output is not None else None,
+        None if microphone is None else MicrophoneSource(hearing, silence, clocks=clocks),
+        None if speaker is None else SpeakerSink(playing, clocks=clocks),
     )

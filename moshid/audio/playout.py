@@ -8,8 +8,13 @@ was captured at position ``p`` is played at ``p + offset``. The offset is set by
 - an answer later than that is dropped, and so is every late one after it until one is in time: a
   stall leaves no lag behind. If a second goes by with nothing but such answers, the loop has become
   slower for good: the offset starts afresh;
-- when for four seconds every answer was early by more than the margin, the excess is cut out of one
-  frame at its quietest place, with a cross-fade.
+- when for some frames every answer was early by more than the margin, the excess is cut out at the
+  quietest place of each frame, or by whole frames where it is more than two. Eight
+  frames of calm are enough after a stall; each time that it was too few, twice as many are asked
+  for, up to four seconds.
+
+No joint is a click: sound is faded in after silence and fades out before it, and is cross-faded
+where it follows other sound than its own past. What that would have become is its mirror image.
 """
 
 from __future__ import annotations
@@ -29,15 +34,26 @@ TOLERANCE_SAMPLES: Final = 60
 """2.5 ms: resamplers and callback phases move positions by about this much."""
 
 CROSS_FADE_SAMPLES: Final = 120
-CALM_FRAMES: Final = 50
+CUT_SAMPLES_MAX: Final = FRAME_SAMPLES - 2 * CROSS_FADE_SAMPLES
+CALM_FRAMES_MIN: Final = 8
+CALM_FRAMES_MAX: Final = 50
 LATE_SAMPLES_MAX: Final = SAMPLE_RATE
 _EMPTY: Final[Samples] = np.zeros(0, dtype=np.float32)
+_RISE: Final[Samples] = np.linspace(0.0, 1.0, CROSS_FADE_SAMPLES, dtype=np.float32)
 
 
 class Playout:
     """Places answers on the speaker's time line."""
 
-    def __init__(self, *, offset: int | None = None, margin: int = MARGIN_SAMPLES) -> None:
+    def __init__(
+        self,
+        *,
+        offset: int | None = None,
+        margin: int = MARGIN_SAMPLES,
+        surplus: int = TOLERANCE_SAMPLES,
+    ) -> None:
+        """``surplus``: samples too many that are not cut out; more where resampling takes them
+        away."""
         self.offset = offset
         """Samples from a frame's capture (its first sample) to its answer's sound; None: unset."""
         self.gaps = 0
@@ -47,9 +63,15 @@ class Playout:
         self.cuts = 0
         """Times that sound was cut out to come back to the normal delay."""
         self._margin = margin
+        self._surplus = surplus
         self._late_since: int | None = None
-        self._headroom: deque[int] = deque(maxlen=CALM_FRAMES)
+        self._headroom: deque[int] = deque(maxlen=CALM_FRAMES_MAX)
+        self._calm_frames = CALM_FRAMES_MIN
+        self._since_closer = 2 * CALM_FRAMES_MAX
         self._started = False
+        self._next: int | None = None
+        self._end: Samples = _EMPTY
+        self._heard_until = 0
 
     def too_late(self, position: int, played: int) -> bool:
         """Whether the answer to ``position`` should not even be decoded; counts it if so."""
@@ -72,39 +94,82 @@ class Playout:
             head: where the next sample written will be played; never before ``played``.
             played: where the speaker is.
         """
-        due = self._due(position, played)
-        gap = due - head
-        if self._started and abs(gap) <= TOLERANCE_SAMPLES:
+        gap = self._due(position, played) - head
+        if self._started and -self._surplus <= gap <= TOLERANCE_SAMPLES:
             gap = 0
-        if gap < 0:
-            written = cut_quietly(pcm, -gap)
-            self.cuts += len(pcm) > len(written)
-        else:
-            written = np.concatenate((np.zeros(gap, dtype=np.float32), pcm)) if gap else pcm
-            self.gaps += gap > 0 and self._started
+        follows = position == self._next or not self._started
+        self._next = position + len(pcm)
+        self.cuts += gap < 0
+        if -gap > 2 * FRAME_SAMPLES:
+            self._next = None
+            return _EMPTY
+        pcm = cut_quietly(pcm, min(-gap, CUT_SAMPLES_MAX))
+        if gap > 0 and self._started:
+            self.gaps += 1
+            pcm = _faded_in(pcm)
+        elif not follows:
+            pcm = _faded_in(pcm, self._end)
         self._started = True
-        return written
+        if gap > 0:
+            pcm = np.concatenate((self._silence(gap, head), pcm))
+        self._end = pcm[: -CROSS_FADE_SAMPLES - 1 : -1]
+        self._heard_until = head + len(pcm)
+        return pcm
+
+    def _silence(self, gap: int, head: int) -> Samples:
+        """``gap`` samples that begin with what is left of the fade after the sound before."""
+        silence = np.zeros(gap, dtype=np.float32)
+        fade = faded_out(self._end)[head - self._heard_until :]
+        n = min(gap, len(fade))
+        silence[:n] = fade[:n]
+        return silence
+
+    def rest(self) -> None:
+        """Nothing was to be played for a while: the silence before the next answer is no gap."""
+        self._started = False
 
     def _due(self, position: int, played: int) -> int:
         if self.offset is None:
             self.offset = played + self._margin - position
             self._headroom.clear()
         headroom = position + self.offset - played
+        self._since_closer += 1
         if headroom < 0:
             self.offset += self._margin - headroom
             self._headroom.clear()
+            too_soon = self._since_closer < 2 * CALM_FRAMES_MAX
+            wanted = 2 * self._calm_frames if too_soon else CALM_FRAMES_MIN
+            self._calm_frames = min(CALM_FRAMES_MAX, wanted)
         else:
             self._headroom.append(headroom)
             self._come_closer()
         return position + self.offset
 
     def _come_closer(self) -> None:
-        if len(self._headroom) < CALM_FRAMES or self.offset is None:
+        if len(self._headroom) < self._calm_frames or self.offset is None:
             return
-        excess = min(self._headroom) - self._margin
+        newest = list(self._headroom)[-self._calm_frames :]
+        excess = min(newest) - self._margin
         if excess > TOLERANCE_SAMPLES:
-            self.offset -= min(excess, FRAME_SAMPLES - 2 * CROSS_FADE_SAMPLES)
+            self.offset -= excess
             self._headroom.clear()
+            self._since_closer = 0
+
+
+def faded_out(mirrored: Samples) -> Samples:
+    """What follows sound that nothing follows: its end (float32 [n], last sample first), falling
+    to silence."""
+    return mirrored * np.linspace(1.0, 0.0, len(mirrored), dtype=np.float32)
+
+
+def _faded_in(pcm: Samples, before: Samples = _EMPTY) -> Samples:
+    """``pcm`` risen from silence, or from the mirror image of the sound before."""
+    pcm = pcm.copy()
+    n = min(CROSS_FADE_SAMPLES, len(pcm))
+    pcm[:n] *= _RISE[:n]
+    n = min(n, len(before))
+    pcm[:n] += before[:n] * (1 - _RISE[:n])
+    return pcm
 
 
 def cut_quietly(pcm: Samples, samples: int) -> Samples:
@@ -122,7 +187,6 @@ def cut_quietly(pcm: Samples, samples: int) -> Samples:
     starts = np.arange(0, keep - fade + 1)
     lost = energy[starts + samples + fade] - energy[starts]
     start = int(starts[np.argmin(lost)])
-    rise = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    joint = pcm[start : start + fade] * (1 - rise)
-    joint += pcm[start + samples : start + samples + fade] * rise
+    joint = pcm[start : start + fade] * (1 - _RISE)
+    joint += pcm[start + samples : start + samples + fade] * _RISE
     return np.concatenate((pcm[:start], joint, pcm[start + samples + fade :]))

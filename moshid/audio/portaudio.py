@@ -1,34 +1,34 @@
-"""One PortAudio stream for both directions. Owns the stream, its callback and its rings.
+"""One PortAudio stream for both directions, or one. Owns its opening, its positions and its health.
 
-The callback runs on PortAudio's thread under the GIL. It copies between PortAudio's buffers and
-preallocated rings and sets a few counters: no lock, no log, no queue, no system call. It does not
-even wake the main thread: a write to a pipe lets go of the GIL, and getting it back may take a
-whole switch interval. The main thread knows when a frame will be complete and looks then.
+Who copies the sound between the device and the rings is another module's: ``callback_c``, or where
+rtmixer is missing ``callback_python``. The main thread is woken by neither: it knows when a frame
+will be complete and looks then.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import sounddevice as sd
 
+from moshid.audio.callback_python import PythonCallback
 from moshid.audio.device_list import Device
 from moshid.audio.frames import SAMPLE_RATE
-from moshid.audio.ring import Ring, Samples
+from moshid.audio.ring import Ring
 from moshid.errors import DeviceFailed
 
 RING_S: Final = 4
-CALLBACK_AGE_NS_MAX: Final = 1_000_000_000
+CALLBACK_AGE_NS_MAX: Final = 800_000_000
 """A stream whose callback has not come for this long has failed without saying so."""
 
-BLOCK_FRAMES_MAX: Final = 96_000
+AWAY_NS: Final = 250_000_000
+"""Between two looks: who looks as rarely was stopped, and cannot tell whether the device was."""
+
 START_NS_MAX: Final = 10_000_000_000
-STEADY_BLOCKS: Final = 100
+STEADY_S: Final = 1.0
 """PulseAudio may pause for two seconds after its first blocks, a Bluetooth headset for longer:
-until so many have come, the callback may stay away for ``START_NS_MAX``."""
+until so much has come, the callback may stay away for ``START_NS_MAX``."""
 
 SHORT_BUFFER_APIS: Final = ("JACK Audio Connection Kit", "Core Audio")
 """Here the host's own block at its lowest latency is steady, and the fastest by 10 ms. Elsewhere
@@ -36,34 +36,92 @@ SHORT_BUFFER_APIS: Final = ("JACK Audio Connection Kit", "Core Audio")
 
 RATES: Final = (SAMPLE_RATE, 48_000, 44_100)
 
-_Block = npt.NDArray[np.float32]
-"""Shape [frames, channels]."""
+_LEFT: Final[list[Any]] = []
+"""What PortAudio may still call: memory that has to stay until the process ends."""
+
+
+class Callback(Protocol):
+    """A stream that has not started, and what serves it once it has."""
+
+    stream: Any
+    heard: Ring
+    to_play: Ring
+
+    def __init__(
+        self, input_channels: int | None, output_channels: int | None, options: dict[str, Any]
+    ) -> None:
+        """Raises sounddevice.PortAudioError when PortAudio refuses to open it."""
+
+    @property
+    def heard_total(self) -> int:
+        """Samples that came from the device since it started."""
+
+    @property
+    def played(self) -> int:
+        """Samples that the device has taken, silence included."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """When the callback came that brought, or took, the last sample that was looked at."""
+
+    @property
+    def running(self) -> bool:
+        """False when it has given up, because nobody looked."""
+
+    @property
+    def xruns(self) -> int:
+        """Times that the sound system said that sound was lost, either way."""
+
+    def look(self, now_ns: int) -> int:
+        """Take what came; → the samples that have gone by."""
 
 
 class PortAudioStream:
-    """One stream for both directions, or for one when the other is a file.
+    """One stream for both directions, or for one when the other is a file or another stream.
 
     Raises:
         DeviceFailed: PortAudio refuses to open or start it.
     """
 
-    def __init__(self, input_: Device | None, output: Device | None) -> None:
+    def __init__(
+        self,
+        input_: Device | None,
+        output: Device | None,
+        *,
+        callback: type[Callback] | None = None,
+    ) -> None:
+        """``callback``: not the one that is best here, but this."""
         self.input = input_
         self.output = output
-        self.blocks = 0
-        self.stamp_ns = time.monotonic_ns()
+        self.age_ns_max = CALLBACK_AGE_NS_MAX
         self._closed = self._gone = False
-        self._stream = self._open()
+        self._make = callback or choose_callback()
+        self._callback: Callback = self._open()
+        self._stream = self._callback.stream
         self.rate = float(self._stream.samplerate)
-        self.heard = Ring(round(RING_S * self.rate))
-        self.to_play = Ring(round(RING_S * self.rate))
-        self._mono: Samples = np.zeros(BLOCK_FRAMES_MAX, dtype=np.float32)
         self._base: tuple[int, int] | None = None
+        self._seen = self._played = 0
+        self._changed_ns = self._looked_ns = time.monotonic_ns()
         try:
             self._stream.start()
         except sd.PortAudioError as e:
             self.close()
             raise DeviceFailed(f"the sound device did not start: {e}") from e
+
+    @property
+    def heard(self) -> Ring:
+        """What the microphone brought and nobody took yet, mono, at ``rate``."""
+        return self._callback.heard
+
+    @property
+    def to_play(self) -> Ring:
+        """What the speaker will play, mono, at ``rate``."""
+        return self._callback.to_play
+
+    @property
+    def stamp_ns(self) -> int:
+        """When the device brought the newest sample of ``heard`` (time.monotonic_ns)."""
+        return self._callback.stamp_ns
 
     @property
     def latency_s(self) -> float:
@@ -78,29 +136,47 @@ class PortAudioStream:
         together: again, if a callback came in between.
         """
         while self._base is None:
-            before = self.blocks
-            pair = (self.heard.written + self.heard.overrun, self.played)
-            if self.blocks == before:
-                self._base = pair
+            heard, played = self._callback.heard_total, self._callback.played
+            self._look(time.monotonic_ns())
+            if (heard, played) == (self._callback.heard_total, self._callback.played):
+                self._base = heard, played
                 self.heard.read_total = self.heard.written
         return self._base
 
     @property
     def played(self) -> int:
-        """Samples that the device has taken, silence included."""
-        return self.to_play.read_total + self.to_play.underrun
+        """Samples that the device had taken, silence included, when it was last looked at."""
+        return self._played
+
+    @property
+    def xruns(self) -> int:
+        """Times that the sound system said that sound was lost, either way."""
+        return self._callback.xruns
 
     def check(self, now_ns: int) -> None:
-        """Raise DeviceFailed when the stream has ended, or its callback has stopped coming."""
+        """Look at the device; raise DeviceFailed when the stream has ended, or its callback has
+        stopped coming."""
         if self._closed:
             raise DeviceFailed("the sound device is closed")
         if not self._stream.active:
             self._gone = True
             raise DeviceFailed("the sound device has gone")
-        age_ns_max = CALLBACK_AGE_NS_MAX if self.blocks > STEADY_BLOCKS else START_NS_MAX
-        if now_ns - self.stamp_ns > age_ns_max:
+        self._look(now_ns)
+        age_ns_max = self.age_ns_max if self._seen > STEADY_S * self.rate else START_NS_MAX
+        if now_ns - self._changed_ns > age_ns_max:
             self._gone = True
-            raise DeviceFailed("the sound device does not work: its callback has stopped coming")
+            raise DeviceFailed(
+                "the sound device does not work: its callback has stopped coming", stalled=True
+            )
+        if not self._callback.running:
+            raise DeviceFailed(f"nobody took the device's sound for {RING_S} s")
+
+    def _look(self, now_ns: int) -> None:
+        total = self._callback.look(now_ns)
+        self._played = self._callback.played
+        if total != self._seen or now_ns - self._looked_ns > AWAY_NS:
+            self._changed_ns = now_ns
+        self._seen, self._looked_ns = total, now_ns
 
     def close(self) -> None:
         """Stop the stream and let the device go.
@@ -110,9 +186,11 @@ class PortAudioStream:
         """
         if not self._closed and not self._gone:
             self._stream.close(ignore_errors=True)
+        elif not self._closed:
+            _LEFT.append(self._callback)
         self._closed = True
 
-    def _open(self) -> Any:
+    def _open(self) -> Callback:
         apis = {d.hostapi for d in (self.input, self.output) if d is not None}
         if len(apis) > 1:
             raise DeviceFailed(
@@ -132,62 +210,27 @@ class PortAudioStream:
         own = [d.default_rate for d in (self.input, self.output) if d is not None]
         return list(dict.fromkeys([*map(float, RATES), *own]))
 
-    def _open_at(self, rate: float) -> Any:
+    def _open_at(self, rate: float) -> Callback:
         apis = {d.hostapi for d in (self.input, self.output) if d is not None}
         short = apis <= set(SHORT_BUFFER_APIS)
         options: dict[str, Any] = {
             "samplerate": rate,
-            "dtype": "float32",
             "blocksize": 0 if short else round(rate / 100),
             "latency": "low" if short else "high",
         }
-        if self.input is None:
-            assert self.output is not None
-            return sd.OutputStream(
-                device=self.output.index,
-                channels=self.output.channels,
-                callback=self._play,
-                **options,
-            )
-        if self.output is None:
-            return sd.InputStream(
-                device=self.input.index,
-                channels=self.input.channels,
-                callback=self._hear,
-                **options,
-            )
-        return sd.Stream(
-            device=(self.input.index, self.output.index),
-            channels=(self.input.channels, self.output.channels),
-            callback=self._hear_and_play,
-            **options,
-        )
+        indices = [None if d is None else d.index for d in (self.input, self.output)]
+        if None in indices:
+            options["device"] = next(index for index in indices if index is not None)
+        else:
+            options["device"] = tuple(indices)
+        channels = [None if d is None else d.channels for d in (self.input, self.output)]
+        return self._make(channels[0], channels[1], options)
 
-    def _hear_and_play(
-        self, indata: _Block, outdata: _Block, frames: int, _time: Any, _status: Any
-    ) -> None:
-        self._copy_in(indata, frames)
-        self._copy_out(outdata, frames)
-        self._mark()
 
-    def _hear(self, indata: _Block, frames: int, _time: Any, _status: Any) -> None:
-        self._copy_in(indata, frames)
-        self._mark()
-
-    def _play(self, outdata: _Block, frames: int, _time: Any, _status: Any) -> None:
-        self._copy_out(outdata, frames)
-        self._mark()
-
-    def _copy_in(self, indata: _Block, frames: int) -> None:
-        mono = self._mono[:frames]
-        np.mean(indata, axis=1, out=mono)
-        self.heard.write(mono)
-
-    def _copy_out(self, outdata: _Block, frames: int) -> None:
-        mono = self._mono[:frames]
-        self.to_play.read_into(mono)
-        outdata[:] = mono[:, None]
-
-    def _mark(self) -> None:
-        self.blocks += 1
-        self.stamp_ns = time.monotonic_ns()
+def choose_callback() -> type[Callback]:
+    """C, or Python where rtmixer has not been built for this system."""
+    try:
+        from moshid.audio.callback_c import CCallback
+    except (ImportError, OSError):
+        return PythonCallback
+    return CCallback

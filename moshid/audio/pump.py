@@ -5,6 +5,9 @@
     captured ──▶ waiting (≤ 2) ──▶ in flight (≤ 2, the credit) ──▶ answered
                      │ full: the oldest is skipped, and counted as lagged
 
+No frame gets lost in silence: captured = answered + lagged + passed over + waiting + in flight,
+at any time. Passed over are those of a pause.
+
 When the model stalls, two frames are with it and two wait; what is captured meanwhile pushes the
 oldest out, so that afterwards at most four frames have to be caught up and the delay is normal
 again. A lossless pump (files, as fast as the machine can) never skips: its source waits instead.
@@ -45,6 +48,7 @@ class Answer:
     capture_ns: int
     tokens: tuple[int, ...]
     text: int
+    sent_ns: int
 
 
 class Pump:
@@ -61,6 +65,10 @@ class Pump:
         self.epoch = epoch
         self.joined = True
         self.captured_frames = 0
+        self.answered_frames = 0
+        """Frames whose answer came; played or, when it came too late, dropped by the sink."""
+        self.passed_over_frames = 0
+        """Frames of a pause."""
         self.lagged_frames = 0
         """Frames the model never heard, because it, or the link, was too slow."""
         self.stale_answers = 0
@@ -77,6 +85,11 @@ class Pump:
     def frames_in_flight(self) -> int:
         """Frames that the model has and has not answered."""
         return len(self._in_flight)
+
+    @property
+    def frames_waiting(self) -> int:
+        """Frames captured that were neither sent nor skipped yet."""
+        return len(self._waiting)
 
     @property
     def idle(self) -> bool:
@@ -99,6 +112,11 @@ class Pump:
         self.captured_frames += 1
         self._waiting.append(frame)
         return frame
+
+    def pass_over(self) -> None:
+        """A frame was captured that the model is not to hear: it leaves a hole, and no lag."""
+        self.captured_frames += 1
+        self.passed_over_frames += 1
 
     @property
     def can_send(self) -> bool:
@@ -127,8 +145,9 @@ class Pump:
             if index == answer.frame:
                 break
             self.lagged_frames += 1
+        self.answered_frames += 1
         self.step.add((now_ns - sent_ns) / 1e6)
-        return Answer(index, frame.position, frame.capture_ns, answer.tokens, answer.text)
+        return Answer(index, frame.position, frame.capture_ns, answer.tokens, answer.text, sent_ns)
 
     def leave(self) -> None:
         """The model is gone: what it had is lost, and nothing is sent until ``rejoin``."""

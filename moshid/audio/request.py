@@ -12,6 +12,9 @@ import msgspec
 from moshid.errors import InvalidParams
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+Volume = Annotated[float, msgspec.Meta(ge=0.0, le=2.0)]
+"""A factor on the samples: 1.0 as they come, 2.0 twice as large (6 dB)."""
+
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -30,6 +33,29 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codec: CodecSpec
 
 
+class ControlChanges(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``set``: what a user changes in a running session; what is None stays as it is."""
+
+    muted: bool | None = None
+    push_to_talk: bool | None = None
+    talking: bool | None = None
+    volume: Volume | None = None
+    paused: bool | None = None
+
+
+class RecordTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a talk is recorded, and how much room it may take."""
+
+    path: str
+    """Of the WAV, absolute; its folder is made."""
+    max_bytes: Natural = 2**32
+    min_free_bytes: Natural = 0
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/"):
+            raise ValueError("`record` has to be an absolute path")
+
+
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``start``: run this session; files replace devices."""
 
@@ -43,12 +69,24 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     seconds: Positive | None = None
     delay_frames: Natural = 0
     engine: Literal["moshi", "echo"] = "moshi"
-    record: str | None = None
-    echo_cancel: bool = True
+    sound_check: bool = False
+    """With the engine echo: chirps first, then the microphone much later, and a verdict."""
+    record: RecordTo | None = None
+    controls: ControlChanges = msgspec.field(default_factory=ControlChanges)
+    """As they were, where this session takes over from another process's."""
+    pause_s_max: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    """A talk that is paused for longer ends; 0 is without limit."""
+    echo_cancel: bool | Literal["auto"] = "auto"
+    noise_suppression: bool = False
+    auto_gain: bool = False
+    first_frame: Natural = 0
+    """Where the count of frames goes on: this session takes over from another process's."""
+    zeros_known: bool = False
+    """Whether the microphone was opened again already because it gave nothing but zeros."""
+    patience_s: Positive = 0.8
+    """How long a device may say nothing before it counts as gone."""
 
     def __post_init__(self) -> None:
-        if self.record is not None:
-            raise ValueError("recording is not built yet: leave `record` out")
         if self.fast and (self.in_file is None or self.out_file is None):
             raise ValueError("`fast` needs both an input file and an output file")
 

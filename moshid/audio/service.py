@@ -1,13 +1,8 @@
 """The daemon's side of sound. Owns the audio workers: one that talks, one spare that waits.
 
 A worker serves one session, since PortAudio freezes its list of devices when it starts. So a spare
-stands ready, its codec built and warm, and takes over the next talk. Imports no sound library.
-
-::
-
-    spare: none ──start──▶ starting ──prepare──▶ ready ──start_talk──▶ (talking) ──▶ stopped
-             ▲                 │ died: back-off      │ died, or the codec changed
-             └─────────────────┴─────────────────────┘
+(``spares``) stands ready, its codec built and warm, and takes over the next talk, or the present
+one when a device comes back (``reopening``). Imports no sound library.
 """
 
 from __future__ import annotations
@@ -15,43 +10,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+import time
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
 
-from moshid.audio.request import CodecSpec, Prepare, Rejoin, parse
-from moshid.errors import AudioWorkerDied, MoshidError, NoTalk, TalkBusy, WorkerDied, from_data
+from moshid.audio.reopening import Reopener, lose
+from moshid.audio.request import CodecSpec, ControlChanges, Rejoin, parse
+from moshid.audio.spares import Spares
+from moshid.audio.talking import EventHandler, Talking
+from moshid.errors import (
+    AudioWorkerDied,
+    DeviceFailed,
+    NoTalk,
+    TalkBusy,
+    WorkerDied,
+    from_data,
+)
 from moshid.events import Bus
 from moshid.settings import Settings
-from moshid.supervisor import Backoff, WorkerProcess
+from moshid.supervisor import WorkerProcess
 
 log = logging.getLogger(__name__)
 
 MODULE: Final = "moshid.audio.worker"
-SPARE_TRIES_MAX: Final = 5
-SPARE_TIMEOUT_S: Final = 60.0
+SCOUT_MODULE: Final = "moshid.audio.scout"
 CALL_TIMEOUT_S: Final = 20.0
-
-EventHandler = Callable[[str, dict[str, Any]], None]
-
-
-@dataclass(slots=True)
-class _Talk:
-    """The running session: its worker and who wants to hear of it."""
-
-    session: str
-    worker: WorkerProcess
-    on_event: EventHandler
-    over: bool = False
-
-    def tell(self, name: str, data: dict[str, Any]) -> None:
-        """Hand on an event; a faulty listener may not take the service down."""
-        try:
-            self.on_event(name, data)
-        except Exception:
-            log.exception("audio event %s was not handled", name)
+DEATHS_MAX: Final = 3
+LIVED_S: Final = 10.0
+"""A worker that dies sooner than this after its start, three times in a row, ends the talk."""
 
 
 class AudioService:
@@ -61,13 +49,9 @@ class AudioService:
         self._settings = settings
         self._bus = bus
         self._module = module
-        self._codec: CodecSpec | None = None
-        self._spare: WorkerProcess | None = None
-        self._spare_codec: CodecSpec | None = None
-        self._spare_error: MoshidError | None = None
-        self._spare_changed = asyncio.Condition()
-        self._wake = asyncio.Event()
-        self._talk: _Talk | None = None
+        self._spares = Spares(self._start_worker, settings.model_restart_backoff_s)
+        self._talk: Talking | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._workers: set[WorkerProcess] = set()
         self._asking = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
@@ -76,25 +60,25 @@ class AudioService:
         """Keep a spare ready until cancelled; then end every worker, within its bounds."""
         try:
             async with asyncio.TaskGroup() as self._group:
-                self._group.create_task(self._keep_spare(), name="audio-spare")
+                self._group.create_task(self._spares.run(), name="audio-spare")
                 started.set()
         finally:
-            self._group = self._talk = self._spare = None
+            self._group = self._talk = self._keeper = None
+            self._spares.forget()
             await asyncio.gather(*(worker.stop() for worker in tuple(self._workers)))
 
     def set_codec(self, codec: dict[str, Any] | None) -> None:
         """The codec of the model that is resident now, ``{kind, weights, config, codebooks}``; the
         spare prepares it in the background."""
-        self._codec = None if codec is None else parse(codec, CodecSpec)
-        self._wake.set()
+        self._spares.set_codec(None if codec is None else parse(codec, CodecSpec))
 
     def workers(self) -> list[dict[str, Any]]:
         """``[{name, pid, state}]`` for daemon.status."""
         found = []
-        if self._talk is not None:
+        if self._talk is not None and self._talk.worker is not None:
             found.append(("talking", self._talk.worker))
-        if self._spare is not None and self._spare.alive:
-            found.append(("spare", self._spare))
+        if self._spares.worker is not None:
+            found.append(("spare", self._spares.worker))
         return [{"name": "audio", "pid": w.pid, "state": state} for state, w in found]
 
     async def devices(self) -> dict[str, Any]:
@@ -134,15 +118,23 @@ class AudioService:
             raise TalkBusy("a talk is running already")
         if codec is not None:
             self.set_codec(codec)
-        worker = await self._take_spare(None if codec is None else self._codec)
-        talk = self._talk = _Talk(params["session"], worker, on_event)
-        self._later(self._watch(talk))
-        fds = [] if sock is None else [sock.fileno()]
+        spec = None if codec is None else self._spares.codec
+        talk = Talking(params["session"], params, spec, on_event)
+        talk.worker = await self._spares.take(spec)
+        self._talk = talk
+        if sock is not None and talk.can_move:
+            talk.sock = sock.dup()
+        talk.count(0)
         try:
-            return await self._call(talk, "start", params, fds)
+            answer = await self._open(talk, params, sock)
         except BaseException:
             self._forget(talk)
             raise
+        talk.devices, talk.began_s = answer["devices"], time.monotonic()
+        if talk.can_move and self._group is not None:
+            keeper = Reopener(talk, self._spares, self._start_scout, self._retire)
+            self._keeper = self._group.create_task(keeper.run(), name="audio-keeper")
+        return answer
 
     async def rejoin(self, session: str, epoch: int, sock: socket.socket) -> None:
         """A new model process answers from ``epoch`` on; the caller closes ``sock``.
@@ -154,7 +146,45 @@ class AudioService:
         talk = self._talk
         if talk is None or talk.session != session:
             raise NoTalk(f"the talk {session} is not running")
-        await self._call(talk, "rejoin", msgspec.to_builtins(Rejoin(epoch)), [sock.fileno()])
+        talk.params = talk.params | {"epoch": epoch}
+        if talk.can_move:
+            talk.replace_sock(sock.dup())
+        if not talk.is_open:
+            return  # whoever takes over gets the new socket
+        try:
+            await self._call(talk, "rejoin", msgspec.to_builtins(Rejoin(epoch)), [sock.fileno()])
+        except AudioWorkerDied:
+            if talk.over or not talk.can_move:
+                raise
+        except NoTalk:
+            if talk.is_open:
+                raise
+
+    async def set_controls(self, session: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change what the user may set (``request.ControlChanges``); all of it, as it is now.
+
+        While the devices are away the next process begins with it. Raises as ``rejoin``.
+        """
+        talk = self._talk
+        if talk is None or talk.session != session:
+            raise NoTalk(f"the talk {session} is not running")
+        talk.controls = talk.controls.changed(parse(changes, ControlChanges))
+        if not talk.is_open:
+            return talk.controls.to_dict()
+        try:
+            return await self._call(talk, "set", changes)
+        except (AudioWorkerDied, NoTalk):
+            if talk.over or not talk.can_move:
+                raise
+            return talk.controls.to_dict()
+
+    async def trace(self, session: str) -> list[Any]:
+        """The newest frames' spans (see ``audio.trace``). Raises as ``rejoin``."""
+        talk = self._talk
+        if talk is None or talk.session != session:
+            raise NoTalk(f"the talk {session} is not running")
+        spans: list[Any] = (await self._call(talk, "trace", {}))["spans"]
+        return spans
 
     async def stop_talk(self, session: str) -> dict[str, Any]:
         """End the session, its last sound played and its files finished; returns the last stats,
@@ -169,125 +199,105 @@ class AudioService:
         talk.over = True
         patience_s = self._settings.stop_timeout_s / 2  # the daemon's own stop waits no longer
         try:
-            return await self._call(talk, "stop", {"session": session}, timeout_s=patience_s)
+            if not talk.is_open:
+                return talk.stats
+            params = {"session": session}
+            return talk.note(await self._call(talk, "stop", params, timeout_s=patience_s))
         finally:
             self._forget(talk)
 
+    async def _open(
+        self, talk: Talking, params: dict[str, Any], sock: socket.socket | None
+    ) -> dict[str, Any]:
+        try:
+            return await self._call(talk, "start", params, [] if sock is None else [sock.fileno()])
+        except AudioWorkerDied as e:
+            if not (talk.worker and talk.worker.alive):
+                raise
+            raise DeviceFailed(f"the sound devices did not open within {CALL_TIMEOUT_S:g} s") from e
+
     async def _call(
         self,
-        talk: _Talk,
+        talk: Talking,
         method: str,
         params: dict[str, Any],
         fds: list[int] | None = None,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> dict[str, Any]:
+        if talk.worker is None:
+            raise NoTalk("the talk's devices are away")
         try:
             return await talk.worker.call(method, params, fds=fds or [], timeout_s=timeout_s)
         except WorkerDied as e:
             raise AudioWorkerDied(e.message) from e
 
-    def _forget(self, talk: _Talk) -> None:
+    def _forget(self, talk: Talking) -> None:
         """The session is over: its worker ends in the background."""
         talk.over = True
         if self._talk is talk:
             self._talk = None
-        self._retire(talk.worker)
+            if self._keeper is not None:
+                self._keeper.cancel()
+            self._keeper = None
+        if talk.worker is not None:
+            self._retire(talk.worker)
+        talk.replace_sock(None)
 
-    async def _watch(self, talk: _Talk) -> None:
-        await asyncio.wait({talk.worker.exited})
-        if not talk.over:
-            self._forget(talk)
-            talk.tell("died", {})
+    async def _watch(self, worker: WorkerProcess) -> None:
+        await asyncio.wait({worker.exited})
+        talk = self._talk
+        if talk is None or talk.worker is not worker or talk.over or talk.away:
+            return
+        talk.deaths = talk.deaths + 1 if time.monotonic() - talk.began_s < LIVED_S else 1
+        if talk.devices and talk.can_move and talk.deaths < DEATHS_MAX:
+            lose(talk, AudioWorkerDied("the audio process ended"))
+            return
+        self._forget(talk)
+        talk.tell("died", {})
 
     def _from_worker(self, worker: WorkerProcess | None, name: str, data: dict[str, Any]) -> None:
         talk = self._talk
         if talk is None or talk.worker is not worker:
             return
-        if name != "state":
-            talk.tell(name, data)
-        elif data["state"] == "failed":
-            error = dict(data["error"])
-            talk.tell("failed", {"error": from_data(error.pop("message"), error)})
+        match name:
+            case "state" if data["state"] == "failed":
+                error = dict(data["error"])
+                talk.failed = from_data(error.pop("message"), error)
+                if not (talk.away or talk.can_wait_for(talk.failed)):
+                    talk.tell("failed", {"error": talk.failed})
+            case "state":
+                pass
+            case "ended":
+                talk.count(data["stats"]["frames"])
+                data = data | {"stats": talk.note(data["stats"])}
+                if talk.away:
+                    pass  # its keeper sees it
+                elif talk.can_wait_for(talk.failed):
+                    lose(talk, talk.failed)
+                else:
+                    talk.tell(name, data)
+            case "stats":
+                talk.tell(name, talk.note(data))
+            case _:
+                if name == "level":
+                    talk.count(data["frame"] + 1)
+                talk.tell(name, data)
 
-    async def _take_spare(self, codec: CodecSpec | None) -> WorkerProcess:
-        """The spare, ready with ``codec`` (None: any); another one is made behind it."""
-        self._spare_error = None
-        self._wake.set()
-        try:
-            async with asyncio.timeout(SPARE_TIMEOUT_S), self._spare_changed:
-                await self._spare_changed.wait_for(
-                    lambda: self._spare_error is not None or self._is_ready(codec)
-                )
-        except TimeoutError as e:
-            raise AudioWorkerDied("no audio worker became ready in time") from e
-        worker = self._spare
-        if worker is None or not self._is_ready(codec):
-            raise self._why_there_is_none()
-        self._spare = None
-        self._wake.set()
-        return worker
+    async def _start_scout(self) -> WorkerProcess:
+        return await self._start_worker(SCOUT_MODULE)
 
-    def _why_there_is_none(self) -> MoshidError:
-        if self._spare_error is None or isinstance(self._spare_error, WorkerDied):
-            return AudioWorkerDied(str(self._spare_error or "the audio worker died"))
-        return self._spare_error
-
-    def _is_ready(self, codec: CodecSpec | None) -> bool:
-        alive = self._spare is not None and self._spare.alive
-        return alive and (codec is None or self._spare_codec == codec)
-
-    async def _keep_spare(self) -> None:
-        backoff = Backoff(self._settings.model_restart_backoff_s, SPARE_TRIES_MAX)
-        while True:
-            self._wake.clear()
-            error = await self._make_ready()
-            async with self._spare_changed:
-                self._spare_error = error
-                self._spare_changed.notify_all()
-            if error is None:
-                backoff.reset()
-            else:
-                log.warning("no audio worker is ready: %s", error.message)
-                wait_s = backoff.next_s() if error.retryable else None
-                if wait_s is not None:
-                    await asyncio.sleep(wait_s)
-                    continue
-            await self._spare_is_needed()
-
-    async def _make_ready(self) -> MoshidError | None:
-        """Start the spare if there is none, build its codec if that is not the model's."""
-        try:
-            if self._spare is None or not self._spare.alive:
-                self._spare_codec = None
-                self._spare = await self._start_worker()
-            codec = self._codec
-            if codec is not None and codec != self._spare_codec:
-                await self._spare.call("prepare", msgspec.to_builtins(Prepare(codec)))
-                self._spare_codec = codec
-        except MoshidError as e:
-            return e
-        return None
-
-    async def _spare_is_needed(self) -> None:
-        """Wait until the spare has been taken or has died, or the codec may have changed."""
-        wake = asyncio.create_task(self._wake.wait())
-        reasons: set[asyncio.Future[Any]] = {wake}
-        if self._spare is not None and self._spare.alive:
-            reasons.add(self._spare.exited)
-        try:
-            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            wake.cancel()
-
-    async def _start_worker(self) -> WorkerProcess:
+    async def _start_worker(self, module: str | None = None) -> WorkerProcess:
         worker: WorkerProcess | None = None
 
         def on_event(name: str, data: dict[str, Any]) -> None:
             self._from_worker(worker, name, data)
 
-        worker = await WorkerProcess.start(self._module, self._settings, on_event=on_event)
+        worker = await WorkerProcess.start(
+            module or self._module, self._settings, on_event=on_event
+        )
         self._workers.add(worker)
+        self._later(self._watch(worker))
         return worker
 
     def _retire(self, worker: WorkerProcess) -> None:
@@ -299,7 +309,10 @@ class AudioService:
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background, as a part of ``run``."""
-        if self._group is None:
-            work.close()
-        else:
-            self._group.create_task(work)
+        try:
+            if self._group is not None:
+                self._group.create_task(work)
+                return
+        except RuntimeError:
+            log.debug("the service is stopping: %r will not run", work)
+        work.close()

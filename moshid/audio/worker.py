@@ -2,8 +2,8 @@
 
 One main thread does everything but copying sound: it waits in ``select`` for requests and for the
 model's frames, no longer than until the next captured frame is complete, and runs the codec in
-between. So MLX, which is not thread-safe, lives on one thread. PortAudio is imported when a session
-or a device list needs it: its list of devices is that of the moment, and a spare holds no device.
+between. So MLX, which is not thread-safe, lives on one thread. A spare has PortAudio started, and
+its list of devices kept fresh (``readiness``), but holds no device.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any, Final
 
 from moshid.audio import request as asked
 from moshid.audio.codec import Codec, open_codec
+from moshid.audio.hearing import Hearing
 from moshid.audio.link import FrameLink
-from moshid.audio.opening import open_ends
+from moshid.audio.opening import open_conversation, open_ends
+from moshid.audio.readiness import LOOK_S, Readiness
 from moshid.audio.session import Plan, Session
 from moshid.errors import (
     AudioError,
@@ -32,6 +34,7 @@ from moshid.errors import (
     NoTalk,
     TalkBusy,
 )
+from moshid.urgency import Urgency
 from moshid.worker_base import Control, Request, connect
 
 log = logging.getLogger(__name__)
@@ -52,27 +55,37 @@ class Worker:
         self._last_stats: dict[str, Any] = {}
         self._codec: Codec | None = None
         self._codec_spec: asked.CodecSpec | None = None
+        self._urgency = Urgency()
+        self._readiness = Readiness()
         self._running = True
         self.device_failed = False
         """Whether a device has gone, so that PortAudio cannot be ended in order."""
 
     def run(self) -> None:
         """The main loop."""
+        self._readiness.start()
         while self._running:
             self._wait()
+            idle = self._session is None and not self.device_failed
+            if idle and not self._readiness.holds():
+                log.info("the sound devices have changed: a new process takes this one's place")
+                self.device_failed = True
+                return
             while (request := self._control.take()) is not None:
                 self._serve(request)
             if self._session is not None:
                 self._step(self._session)
 
     def close(self) -> None:
-        """Finish the session's files, if there is one."""
+        """Finish the session's files, if there is one, and end the codec's processes."""
         if self._session is not None:
             self._session.finish()
+        if self._codec is not None:
+            self._codec.close()
 
     def _wait(self) -> None:
         readers: list[Any] = [self._control.wake_fd]
-        wait_s = NAP_S
+        wait_s = LOOK_S if self._readiness.started else NAP_S
         if self._session is not None:
             wait_s = self._session.wait_s()
             if self._session.link is not None:
@@ -101,12 +114,20 @@ class Worker:
                 return self._start(asked.parse(request.params, asked.Start), request)
             case "rejoin":
                 return self._rejoin(asked.parse(request.params, asked.Rejoin), request)
+            case "set":
+                return self._set(asked.parse(request.params, asked.ControlChanges))
             case "stop":
                 asked.parse(request.params, asked.Stop)
                 return self._stop()
+            case "leave":
+                asked.parse(request.params, asked.Nothing)
+                return self._leave()
             case "status":
                 asked.parse(request.params, asked.Nothing)
                 return self._session.stats() if self._session else self._last_stats
+            case "trace":
+                asked.parse(request.params, asked.Nothing)
+                return {"spans": self._session.trace.spans() if self._session else []}
             case "devices":
                 asked.parse(request.params, asked.Nothing)
                 return _devices()
@@ -120,6 +141,9 @@ class Worker:
         begun_s = time.monotonic()
         if params.codec != self._codec_spec:
             self._refuse_during_talk()
+            if self._codec is not None:
+                self._codec.close()
+                self._codec = self._codec_spec = None
             self._codec, self._codec_spec = open_codec(params.codec), params.codec
         return {"prepare_s": round(time.monotonic() - begun_s, 4)}
 
@@ -134,18 +158,35 @@ class Worker:
         if codec is not None:
             codec.reset()
         tail_frames = params.delay_frames + codec.tail_frames if codec else 0
+        if not params.fast:
+            self._urgency.raise_()  # before PortAudio starts its threads, which inherit it
+            if codec is not None:
+                codec.hurry()
         ends = open_ends(params, tail_frames)
+        conversation = open_conversation(params, ends)
         link = None if echo else _take_link(request)
         # A file cuts itself short, so that the tail of silence still follows.
         seconds = params.seconds if params.in_file is None else None
-        plan = Plan(params.session, params.epoch, params.delay_frames, seconds)
+        plan = Plan(params.session, params.epoch, params.delay_frames, seconds, params.first_frame)
+        hearing = Hearing(params, ends.source, ends.sink)
         self._session = Session(
-            plan, ends.source, ends.sink, self._control.notify, codec=codec, link=link
+            plan,
+            ends.source,
+            ends.sink,
+            self._control.tell,
+            codec=codec,
+            link=link,
+            hearing=hearing,
+            conversation=conversation,
         )
         self._tell_state("listening")
+        if hearing.warning is not None:
+            log.warning("%s", hearing.warning)
+            self._control.notify("warning", {"message": hearing.warning})
         return {
             "devices": {"input": ends.source.facts, "output": ends.sink.facts},
             "sample_rate": ends.rate,
+            "stats": self._session.stats(),
         }
 
     def _rejoin(self, params: asked.Rejoin, request: Request) -> dict[str, Any]:
@@ -156,6 +197,11 @@ class Worker:
         self._session.rejoin(params.epoch, _take_link(request))
         return {}
 
+    def _set(self, changes: asked.ControlChanges) -> dict[str, Any]:
+        if self._session is None:
+            raise NoTalk("there is no session to change")
+        return self._session.set(changes)
+
     def _stop(self) -> dict[str, Any]:
         if self._session is None:
             if not self._last_stats:
@@ -163,6 +209,16 @@ class Worker:
             return self._last_stats
         self._session.ended = self._session.ended or "stopped"
         return self._end(self._session)
+
+    def _leave(self) -> dict[str, Any]:
+        """Let go of the devices; another process takes over, so the model is told nothing."""
+        if self._session is None:
+            raise NoTalk("there is no session to leave")
+        self._last_stats = self._session.finish(say_end=False)
+        self._session = None
+        self._urgency.lower()
+        self.device_failed = True  # nothing more is to be asked of PortAudio here
+        return self._last_stats
 
     def _refuse_during_talk(self) -> None:
         if self._session is not None:
@@ -181,6 +237,7 @@ class Worker:
                 self._end(session)
 
     def _fail(self, session: Session, error: MoshidError) -> None:
+        log.warning("the session failed: %s", error.message)
         session.ended = "device"
         self.device_failed = isinstance(error, DeviceFailed)
         self._end(session, error)
@@ -189,7 +246,18 @@ class Worker:
         if error is None:
             self._tell_state("stopping")
             time.sleep(min(DRAIN_S_MAX, session.sink.pending_s()))
-        self._last_stats = session.finish()
+            self._last_stats = session.finish()
+            self._tell_end(session, None)
+        else:
+            # Told first: to close the stream of a server that died may take long.
+            self._last_stats = session.stats()
+            self._tell_end(session, error)
+            session.finish(say_end=not self.device_failed)
+        self._session = None
+        self._urgency.lower()
+        return self._last_stats
+
+    def _tell_end(self, session: Session, error: MoshidError | None) -> None:
         self._tell_state("stopped" if error is None else "failed", error)
         self._control.notify(
             "ended",
@@ -197,10 +265,9 @@ class Worker:
                 "session": session.plan.session,
                 "reason": session.ended,
                 "stats": self._last_stats,
+                "trace": session.trace.spans(),
             },
         )
-        self._session = None
-        return self._last_stats
 
     def _tell_state(self, state: str, error: MoshidError | None = None) -> None:
         assert self._session is not None

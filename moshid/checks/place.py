@@ -137,19 +137,18 @@ def check_ledger(machine: Machine) -> list[Check]:
     path = machine.settings.ledger
     if not path.exists():
         return [Check("ledger", "ok", f"{path}, made at the first start")]
+    todo = "Start moshid: it keeps a damaged ledger beside the new one, and rebuilds it."
     try:
         version, application, verdict = _read_ledger(path)
     except sqlite3.Error as e:
-        todo = "Move it away and start again; finished files in the cache are kept."
         return [Check("ledger", "fail", f"{path}: {e}", todo)]
     latest = len(MIGRATIONS) + 1
     if application != APPLICATION_ID:
         return [Check("ledger", "fail", f"{path} is no moshid ledger", "Move it away.")]
     if version > latest:
-        todo = "Install the newer moshid again, or move the ledger away."
-        return [Check("ledger", "fail", f"version {version}; this knows {latest}", todo)]
+        newer = "Install the newer moshid again, or move the ledger away."
+        return [Check("ledger", "fail", f"version {version}; this knows {latest}", newer)]
     if verdict != "ok":
-        todo = "Move it away and start again; finished files in the cache are kept."
         return [Check("ledger", "fail", f"damaged: {verdict}", todo)]
     return [Check("ledger", "ok", f"{path}, version {version}")]
 

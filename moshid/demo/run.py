@@ -198,7 +198,9 @@ class Demo:
             return
         speech = _read(checkpoint.speech_wav())
         seconds = len(speech) / RATE + 3.0
-        talk = ["talk", "--model", MODEL, "--seconds", f"{seconds:.1f}", "--seed", str(SEED)]
+        # The probe stands in for microphone and speaker: there is no room, and no echo.
+        talk = ["talk", "--model", MODEL, "--seconds", f"{seconds:.1f}", "--no-echo-cancel"]
+        talk += ["--seed", str(SEED)]
         with sound.JackProbe(server) as probe, Watch(world, TALK_TOPICS) as watch:
             client = world.client(*talk)
             probe.attach()

@@ -4,7 +4,7 @@
 set -eu
 
 DEMO_PACKAGES="python3-venv libportaudio2 jackd2"
-TEST_PACKAGES="libasound2-plugins pulseaudio pulseaudio-utils espeak-ng sox"
+TEST_PACKAGES="nginx-light aria2 curl libasound2-plugins pulseaudio pulseaudio-utils espeak-ng sox zsh fish"
 
 find_python() {
     for name in python3.12 python3.11 python3 python; do

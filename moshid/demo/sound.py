@@ -67,6 +67,16 @@ class JackServer:
             self.stop()
         raise SoundServerMissing(f"jackd did not start: {self.log.read_text(errors='replace')}")
 
+    def start_again(self) -> None:
+        """After ``kill``: it comes back under its name, as a card that is plugged in again.
+
+        Raises:
+            SoundServerMissing: it does not come up.
+        """
+        self._process = self._spawn()
+        if not self._becomes_ready(self._process):
+            raise SoundServerMissing(f"jackd did not come back: {self.log.read_text()}")
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL: jackd hangs when a client has vanished. Safe to call twice."""
         process, self._process = self._process, None
@@ -77,6 +87,11 @@ class JackServer:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._kill(process)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; stopped, it is a card that says nothing any more."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL: the sound card is pulled out."""
@@ -94,7 +109,7 @@ class JackServer:
         self.stop()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = ["jackd", "-n", self.name, "-r", "--no-mlock", "-d", "dummy"]
+        command = ["jackd", "-n", self.name, "--no-mlock", _realtime(), "-d", "dummy"]
         command += ["-r", str(self.rate), "-p", str(self.period)]
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -142,6 +157,8 @@ class JackProbe:
         self._program = re.compile(program)
         self._ports_changed = threading.Event()
         self._done = threading.Event()
+        self._reached = threading.Event()
+        self._mark = 0
         self._to_play: Samples = np.zeros(0, dtype=np.float32)
         self._recorded: Samples = np.zeros(0, dtype=np.float32)
         self._at = 0
@@ -194,6 +211,17 @@ class JackProbe:
             raise TimeoutError("the sound server's clock has stopped")
         return self._recorded
 
+    def reach(self, seconds: float, timeout_s: float = 60.0) -> None:
+        """Wait until so much was spoken, by the server's clock.
+
+        Raises:
+            TimeoutError: that clock has stopped.
+        """
+        self._reached.clear()
+        self._mark = round(seconds * self.rate)
+        if not self._reached.wait(timeout_s):
+            raise TimeoutError("the sound server's clock has stopped")
+
     def heard(self) -> Samples:
         """What was heard so far."""
         return self._recorded[: self._at].copy()
@@ -228,6 +256,8 @@ class JackProbe:
             mouth[:n] = self._to_play[start:end]
             self._recorded[start:end] = ear[:n]
             self._at = end
+            if end >= self._mark:
+                self._reached.set()
         elif self._running:
             self._running = False
             self._done.set()
@@ -294,6 +324,17 @@ def _jack() -> Any:
     jack.set_error_function(_quiet)
     jack.set_info_function(_quiet)
     return jack
+
+
+def _realtime() -> str:
+    """jackd's flag: its threads, and those that call its clients, go first where we may have it."""
+    try:
+        before = os.sched_getparam(0)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_OTHER, before)
+    except (OSError, AttributeError):
+        return "-r"
+    return "-R"
 
 
 def _quiet(_message: str) -> None:

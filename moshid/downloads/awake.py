@@ -11,9 +11,10 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from moshid.downloads.states import ACTIVE
 from moshid.events import Bus, Subscription
@@ -24,13 +25,46 @@ Inhibitor = Callable[[], AbstractAsyncContextManager[None]]
 """The seam: the machine stays awake while the context lasts. Entering it never fails."""
 
 
-class Awake:
-    """Holds an inhibitor while any download job is active, as the bus tells it."""
+PATIENCE_S: Final = 2 * 3600.0
+"""An active job that has got nowhere for so long does not hold the machine: the line is away, and
+may be till tomorrow. Shorter outages do hold it, or nobody would notice their end."""
 
-    def __init__(self, bus: Bus, *, enabled: bool, inhibitor: Inhibitor | None = None) -> None:
+
+class Progress:
+    """Which jobs are getting somewhere, by their pictures; ``clock`` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def made(self, job: dict[str, Any]) -> bool:
+        """Whether the job is active, and was seen to get on not too long ago."""
+        if job["state"] not in ACTIVE:
+            self._seen.pop(job["id"], None)
+            return False
+        mark = (job["state"], job.get("bytes_fetched"), job.get("bytes_done"))
+        seen, since_s = self._seen.get(job["id"], (None, 0.0))
+        if seen != mark:
+            since_s = self._clock()
+            self._seen[job["id"]] = (mark, since_s)
+        return self._clock() - since_s < PATIENCE_S
+
+
+class Awake:
+    """Holds an inhibitor while any download job is active and gets on, as the bus tells it."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        enabled: bool,
+        inhibitor: Inhibitor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._bus = bus
         self._enabled = enabled
         self._inhibitor = inhibitor or Child(command())
+        self._progress = Progress(clock)
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Watch the jobs until cancelled; returns at once when it is not wanted."""
@@ -46,12 +80,13 @@ class Awake:
 
     async def _until(self, subscription: Subscription, *, active: bool) -> None:
         while self._any_active() is not active:
-            while _is_active((await subscription.take()).event.data["job"]) is not active:
+            while self._progress.made(await _next_job(subscription)) is not active:
                 pass  # progress of what is known: not worth a look at all jobs
 
     def _any_active(self) -> bool:
         jobs = self._bus.snapshot(["download"]).get("download", {}).get("jobs", ())
-        return any(_is_active(job) for job in jobs)
+        made = [self._progress.made(job) for job in jobs]  # each is to be noted
+        return any(made)
 
 
 class Child:
@@ -111,5 +146,6 @@ def command() -> tuple[str, ...]:
     )
 
 
-def _is_active(job: dict[str, Any]) -> bool:
-    return job["state"] in ACTIVE
+async def _next_job(subscription: Subscription) -> dict[str, Any]:
+    job: dict[str, Any] = (await subscription.take()).event.data["job"]
+    return job

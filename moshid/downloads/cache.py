@@ -1,7 +1,8 @@
 """The Hugging Face cache on disk: where files lie, publication. Owns its layout.
 
 ``models--org--name/{blobs/<etag>, snapshots/<commit>/<path> → blob, refs/<revision>}``. Files enter
-by rename and are never written through a link. All functions are blocking.
+by rename, never written through a link; what lies in huggingface_hub's shared store is mended
+there. All functions are blocking.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from moshid.downloads.disk import sync, sync_folder
+from moshid.downloads.shared_store import SharedStore
 from moshid.downloads.volume import CACHE_HINT, CACHE_NAME
 from moshid.errors import DownloadError
 
@@ -42,6 +45,7 @@ class Cache:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.store = SharedStore(root)
 
     def key(self, etag: str) -> str:
         """By what the ledger knows a partial file: content is the same whoever wants it."""
@@ -69,7 +73,8 @@ class Cache:
         blob.parent.mkdir(parents=True, exist_ok=True)
         self._entry(repo, commit, path).parent.mkdir(parents=True, exist_ok=True)
         with self._hub_lock(repo, etag):
-            self._move(partial, blob)
+            if not self.store.replace(blob, lambda payload: self._mend(partial, payload)):
+                self._move(partial, blob)
             sync_folder(blob.parent)
         self.link(repo, commit, path, etag)
 
@@ -145,6 +150,12 @@ class Cache:
 
     def _entry(self, repo: str, commit: str, path: str) -> Path:
         return self.snapshot(repo, commit) / check_repo_path(path)
+
+    def _mend(self, partial: Path, payload: Path) -> None:
+        """Put right content in place of what others link to, too, and may only read."""
+        partial.chmod(stat.S_IMODE(payload.stat().st_mode))
+        self._move(partial, payload)
+        sync_folder(payload.parent)
 
     def _move(self, partial: Path, blob: Path) -> None:
         """Rename; a repository that the user keeps on another volume gets a durable copy first."""

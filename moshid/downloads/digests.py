@@ -1,7 +1,9 @@
-"""Digests of files: which kind an etag is, hashing from an open file. Owns no state.
+"""Digests of files and chunks: which kinds there are, hashing from an open file. Owns no state.
 
 An LFS file's etag is its SHA-256; a small file's is its git blob id, the SHA-1 of
-``blob <size>\\0`` and the content.
+``blob <size>\\0`` and the content. A chunk's digest guards the disk against faults and tells
+one arrival from another; XXH3 (128 bits) does that at memory speed. What proves content to
+strangers is the whole file's digest alone.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import re
 from pathlib import Path
 from typing import Final, Protocol
 
+import xxhash
+
+from moshid.downloads.plan import XXH3, Chunk
 from moshid.errors import NoDigest
 
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 2 << 20
+"""Few and large reads: each gives the interpreter's lock away and has to get it back."""
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -57,6 +63,11 @@ def whole_hasher(etag: str, size: int) -> Hasher:
     return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
 
 
+def chunk_hasher(kind: str) -> Hasher:
+    """A hasher for a chunk's digest, of the kind that its blob has in the ledger."""
+    return xxhash.xxh3_128() if kind == XXH3 else hashlib.sha256()
+
+
 def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> bool:
     """Feed the bytes of an open file to ``hasher``; False if the file ends before ``stop``.
     Blocking."""
@@ -70,10 +81,20 @@ def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> bool:
     return True
 
 
-def sha256_of(fd: int, start: int, stop: int) -> bytes:
-    """SHA-256 of a range of an open file, as far as the file goes. Blocking."""
-    hasher = hashlib.sha256()
-    hash_range(fd, start, stop, hasher)
+def prefix_hasher(fd: int, chunk: Chunk) -> Hasher | None:
+    """A hasher that has taken what is durable of a chunk; None if that is no longer what the ledger
+    knows. Blocking."""
+    hasher = chunk_hasher(chunk.digest_kind)
+    if not chunk.durable_bytes:
+        return hasher
+    hash_range(fd, chunk.offset, chunk.offset + chunk.durable_bytes, hasher)
+    return hasher if hasher.copy().digest() == chunk.digest else None
+
+
+def digest_of(fd: int, chunk: Chunk) -> bytes:
+    """The digest that a chunk has on disk, as far as the file goes. Blocking."""
+    hasher = chunk_hasher(chunk.digest_kind)
+    hash_range(fd, chunk.range.start, chunk.range.stop, hasher)
     return hasher.digest()
 
 

@@ -12,6 +12,7 @@ import fcntl
 import os
 import struct
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ _F_PREALLOCATE: Final = 42
 _F_ALLOCATEALL: Final = 4
 _F_PEOFPOSMODE: Final = 3
 _BUFFERS_MAX: Final = 512
+THREAD_NICENESS: Final = 10
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """No link is followed: it may be somebody else's, to a file that is to be overwritten."""
 
@@ -34,9 +36,16 @@ class DiskPool:
     """Runs blocking work in threads. A cancelled caller still waits for its thread, which holds
     buffers and a descriptor that must not be closed under it."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        count = threads or min(8, (os.cpu_count() or 2) + 2)
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="disk")
+    def __init__(
+        self, threads: int | None = None, *, name: str = "disk", modest: bool = True
+    ) -> None:
+        """``modest``: on Linux, where a thread has a niceness of its own, let others go first: the
+        event loop, which answers clients, and the whole-file hash, which nothing can overtake."""
+        self._pool = ThreadPoolExecutor(
+            threads or min(8, (os.cpu_count() or 2) + 2),
+            thread_name_prefix=name,
+            initializer=_be_modest if modest else None,
+        )
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``work(*args)`` in a thread."""
@@ -86,6 +95,9 @@ class Partial:
                     continue
                 old_size = os.fstat(fd).st_size
                 _reserve(fd, old_size, size)
+                if old_size != size:  # or a power cut might take the name, and all bytes with it
+                    sync_folder(path.parent)
+                    sync_folder(path.parent.parent)
                 return cls(path, fd, size, created=old_size != size)
             except BaseException:
                 os.close(fd)
@@ -96,7 +108,7 @@ class Partial:
         stat = os.fstat(self.fd)
         return stat.st_dev, stat.st_ino
 
-    def write(self, offset: int, buffers: Sequence[bytes]) -> int:
+    def write(self, offset: int, buffers: Sequence[bytes | memoryview]) -> int:
         """Write all buffers, one after the other, at ``offset``; returns how many bytes."""
         queue = [memoryview(b) for b in buffers]
         at = offset
@@ -121,6 +133,11 @@ class Partial:
         """Remove the file, then unlock: nobody can lock a file that is about to go."""
         self.path.unlink(missing_ok=True)
         self.close()
+
+
+def _be_modest() -> None:
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICENESS)
 
 
 def sync(fd: int) -> None:

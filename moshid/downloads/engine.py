@@ -35,6 +35,8 @@ class Engine:
     ``site`` gave the job others."""
 
     disk: DiskPool
+    lines: DiskPool
+    hashes: DiskPool
     ledger: LedgerThread
     shelf: Shelf
     hub: Hub
@@ -49,8 +51,21 @@ class Engine:
 
     async def on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Blocking disk work in a thread; its failures as errors of the download tree."""
+        return await self._in(self.disk, work, *args, **kwargs)
+
+    async def on_line(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for work that waits for the network, too, a little while at a time."""
+        return await self._in(self.lines, work, *args, **kwargs)
+
+    async def on_hash(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for the whole-file hash, which all else waits for in the end."""
+        return await self._in(self.hashes, work, *args, **kwargs)
+
+    async def _in(
+        self, pool: DiskPool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         try:
-            return await self.disk.run(work, *args, **kwargs)
+            return await pool.run(work, *args, **kwargs)
         except OSError as e:
             told = (self.shelf.name, self.shelf.check_hint)
             raise await asyncio.to_thread(disk_error, e, self.volume, *told) from e

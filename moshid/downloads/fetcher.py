@@ -7,84 +7,41 @@ and never the bytes that had arrived; only a real answer of the Hub ends the job
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from moshid.downloads.answers import Verdict, judge
+from moshid.downloads.answers import Answer, Verdict, judge
 from moshid.downloads.backoff import Backoff
-from moshid.downloads.digests import Hasher, hash_range
-from moshid.downloads.disk import Partial
+from moshid.downloads.digests import prefix_hasher
 from moshid.downloads.engine import Engine
+from moshid.downloads.guard import Guard
+from moshid.downloads.intake import BodyEnded, Intake
 from moshid.downloads.job import JobFile
-from moshid.downloads.keeper import Keeper, Mark
+from moshid.downloads.keeper import Keeper
+from moshid.downloads.landing import MIB, ChunkLanding, Landing, Tail
 from moshid.downloads.meter import Meter
-from moshid.downloads.pace import Gate
 from moshid.downloads.plan import ByteRange, Chunk
 from moshid.downloads.profiles import Profile
+from moshid.downloads.route import Route
+from moshid.downloads.setback import Setback
 from moshid.downloads.source import Link, Source
+from moshid.downloads.stall import Watch
 from moshid.errors import DownloadNetwork
 
-BATCH_BYTES: Final = 1 << 20
-"""So much is gathered before a thread writes and hashes it."""
+GOOD_BYTES: Final = MIB // 4
+"""An attempt that brought so much is followed by the next one at once."""
 
-DRIP_BYTES: Final = 4096
-"""Less than this within the stall time-out is no progress: a drip is a stall."""
+HELP_AGAIN_S: Final = 0.25
+"""A worker that can help nobody looks again so much later."""
 
 log = logging.getLogger(__name__)
-
-
-class Setback(Exception):
-    """An attempt failed; ``wait_s``: the server asked for so much patience."""
-
-    def __init__(self, reason: str, *, wait_s: float | None = None, trouble: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.wait_s = wait_s
-        self.trouble = trouble
-
-
-@dataclass(slots=True)
-class Arrival:
-    """A chunk on its way: its first ``have_bytes`` are written and hashed."""
-
-    chunk: Chunk
-    have_bytes: int = 0
-    hasher: Hasher = field(default_factory=hashlib.sha256)
-
-    @property
-    def at(self) -> int:
-        """Where in the file the next byte belongs."""
-        return self.chunk.offset + self.have_bytes
-
-    @property
-    def complete(self) -> bool:
-        """All bytes are written."""
-        return self.have_bytes == self.chunk.size
-
-    def mark(self) -> Mark:
-        """How far the chunk is."""
-        return Mark(self.chunk, self.have_bytes, self.hasher.copy().digest())
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """An answer's body. ``ends``: where the chunk ends that is wanted of it, by its Content-Length;
-    then its pieces are taken as they come, which saves joining them."""
-
-    content: aiohttp.StreamReader
-    ends: bool
-
-    async def read(self, most_bytes: int) -> bytes:
-        """The next piece, of no more than that; empty at the end."""
-        if self.ends:
-            return (await self.content.readchunk())[0]
-        return await self.content.read(most_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,173 +50,222 @@ class Fetcher:
 
     engine: Engine
     profile: Profile
-    gate: Gate
+    route: Route
     meter: Meter
     files: Sequence[JobFile]
     source: Source
-    partial: Partial
     keeper: Keeper
+    intake: Intake
+    work: deque[Chunk]
+    """Chunks that no connection is at yet."""
+    coming: list[ChunkLanding] = field(default_factory=list)
+    """Chunks that a connection is at."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """There was a moment when it was at none."""
 
-    async def fetch(self, *chunks: Chunk, in_one_piece: bool = False) -> bool:
-        """Bring the chunks in whole, by one GET where the line allows; their last bytes become
-        durable a moment later. False, unless ``in_one_piece``: the server knows no ranges.
+    @property
+    def in_a_hurry(self) -> bool:
+        """All that is left is being brought: whoever is slow keeps the others waiting."""
+        return not self.work
+
+    async def run(self) -> None:
+        """One connection: chunk after chunk, in the file's order; then the ends of slow ones, until
+        none is under way. It leaves the rest when the server knows no ranges."""
+        while not self.source.in_one_piece:
+            if self.work:
+                chunk = self.work.popleft()
+                if not await self.fetch(chunk):
+                    self.work.append(chunk)
+            elif not self.coming:
+                return
+            elif not await self.help():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HELP_AGAIN_S):
+                        await self.over.wait()
+
+    async def fetch(self, chunk: Chunk) -> bool:
+        """Bring a chunk in whole; its last bytes become durable a moment later. False: the server
+        knows no ranges.
 
         Raises:
             MoshidError: the Hub says no, or the disk does.
         """
-        arrivals = [await self._resume(c) for c in chunks]
+        landing = await self._resume(chunk)
+        self.coming.append(landing)
+        try:
+            while not landing.complete:
+                if not await self._bring([landing], in_one_piece=False):
+                    return False
+                await self._join(landing)
+        finally:
+            self.coming.remove(landing)
+            if not self.coming:
+                self.over.set()
+        return True
+
+    async def fetch_in_one_piece(self, chunks: Sequence[Chunk]) -> None:
+        """Bring chunks in by one GET, from a server that gives the file only as a whole."""
+        await self._bring([await self._resume(c) for c in chunks], in_one_piece=True)
+
+    async def help(self) -> bool:
+        """Bring in the end of a chunk that another connection is at. False: no chunk is worth it,
+        or the line has no room."""
+        if not self.route.has_room or self.source.gave_whole:
+            return False
+        for landing in sorted(self.coming, key=lambda c: -c.left_bytes):
+            if (tail := landing.divide(self.profile.risk_bytes)) is not None:
+                await self._bring_tail(tail, landing.chunk)
+                return True
+        return False
+
+    async def _bring_tail(self, tail: Tail, chunk: Chunk) -> None:
+        try:
+            await self._bring([tail], in_one_piece=False, suspect=chunk)
+        finally:
+            tail.settled.set()
+
+    async def _join(self, landing: ChunkLanding) -> None:
+        """Wait for the tail, if another connection brings it, and take it in."""
+        if landing.tail is not None:
+            await landing.tail.settled.wait()
+            await self.engine.on_disk(landing.join, self.intake.partial.fd)
+            self.keeper.note(landing.mark())
+
+    async def _bring(
+        self, landings: Sequence[Landing], *, in_one_piece: bool, suspect: Chunk | None = None
+    ) -> bool:
+        """Attempt after attempt, until nothing is left. False, unless ``in_one_piece``: the server
+        knows no ranges. ``suspect``: the chunk to doubt when something goes wrong."""
         profile = self.profile
         backoff = Backoff(profile.retry_first_s, profile.retry_max_s, self.engine.rng)
-        while missing := [a for a in arrivals if not a.complete]:
-            before = sum(a.have_bytes for a in missing)
+        while missing := [a for a in landings if a.left_bytes > 0]:
+            before = [a.at for a in missing]
             try:
-                link = await self.source.link()
-                async with self.gate.slot():
-                    await self._attempt(missing, link, in_one_piece)
+                async with self.route.reach.turn():
+                    link = await self.source.link()
+                    async with self.route.gate.slot():
+                        await self._attempt(missing, link, in_one_piece)
             except Setback as e:
                 if self.source.in_one_piece and not in_one_piece:
                     return False
-                broken = next((a for a in missing if not a.complete), missing[-1])
-                broken.chunk.suspicion += e.trouble
-                self.meter.setback(DownloadNetwork(e.reason), trouble=e.trouble)
-                if sum(a.have_bytes for a in missing) > before:
+                self._blame(e, missing, suspect)
+                came_bytes = sum(a.at for a in missing) - sum(before)
+                if came_bytes > 0:
                     backoff.reset()
-                await self._wait(e, backoff)
+                if not self._tell(link, missing, before, suspect, e.wait_s):
+                    await self._wait(e, backoff, came_bytes)
+            else:
+                self._tell(link, missing, before, suspect)
         return True
 
-    async def _resume(self, chunk: Chunk) -> Arrival:
+    def _tell(
+        self,
+        link: Link,
+        asked: Sequence[Landing],
+        before: Sequence[int],
+        suspect: Chunk | None,
+        wait_s: float | None = None,
+    ) -> bool:
+        """Tell the source what came over a link; whether the next attempt goes elsewhere."""
+        have_bytes = self.files[0].bytes_done
+        came = [a for a, at in zip(asked, before, strict=True) if a.at > at]
+        for landing in came:
+            chunk = landing.chunk if isinstance(landing, ChunkLanding) else suspect
+            if chunk is not None:
+                self.source.took(link, chunk.index, have_bytes)
+        return not came and self.source.missed(link, have_bytes, wait_s)
+
+    def _blame(self, e: Setback, missing: Sequence[Landing], suspect: Chunk | None) -> None:
+        self.meter.setback(DownloadNetwork(e.reason), trouble=e.trouble)
+        broken = next((a for a in missing if a.left_bytes > 0), missing[-1])
+        chunk = broken.chunk if isinstance(broken, ChunkLanding) else suspect
+        if chunk is not None:
+            chunk.suspicion += e.trouble
+
+    async def _resume(self, chunk: Chunk) -> ChunkLanding:
         """Go on after the durable prefix, if it still has the digest that the ledger knows."""
-        arrival = Arrival(chunk)
+        landing = ChunkLanding.begin(chunk)
         if not chunk.durable_bytes:
-            return arrival
-        start, stop = chunk.offset, chunk.offset + chunk.durable_bytes
-        await self.engine.on_disk(hash_range, self.partial.fd, start, stop, arrival.hasher)
-        if arrival.hasher.copy().digest() == chunk.digest:
-            arrival.have_bytes = chunk.durable_bytes
-            return arrival
+            return landing
+        hasher = await self.engine.on_disk(prefix_hasher, self.intake.partial.fd, chunk)
+        if hasher is not None:
+            landing.at, landing.hasher = chunk.offset + chunk.durable_bytes, hasher
+            return landing
         self.meter.corrupt(1)
         self.meter.hold(self.files, -chunk.durable_bytes)
         chunk.forget()
-        return Arrival(chunk)
+        return landing
 
-    async def _wait(self, setback: Setback, backoff: Backoff) -> None:
-        wait_s = backoff.next_s()
+    async def _wait(self, setback: Setback, backoff: Backoff, came_bytes: int) -> None:
         if setback.wait_s is not None:
-            self.gate.hold(setback.wait_s)
+            self.route.gate.hold(setback.wait_s)
+        if setback.says_line_is_down(backoff.failures):
+            self.route.reach.lose()
+            return
+        wait_s = 0.0
+        if came_bytes < GOOD_BYTES and not setback.stalled:
+            first = backoff.failures == 0
+            wait_s = backoff.next_s()
+            wait_s = 0.0 if first and setback.renewed else wait_s
         log.info("trying again", extra={"why": setback.reason, "wait_s": round(wait_s, 2)})
         await asyncio.sleep(wait_s)
 
-    async def _attempt(self, arrivals: Sequence[Arrival], link: Link, in_one_piece: bool) -> None:
-        """One GET of what is left of the chunks; ``in_one_piece``: out of the whole file, if need
+    async def _attempt(self, landings: Sequence[Landing], link: Link, in_one_piece: bool) -> None:
+        """One GET of what is left of the landings; ``in_one_piece``: out of the whole file, if need
         be.
 
         Raises:
             Setback: it did not bring all of it.
         """
+        watch = self.route.stalls.watch(lambda: self.in_a_hurry)
         try:
-            async with asyncio.timeout(self.profile.stall_timeout_s) as watchdog:
-                await self._get(arrivals, link, in_one_piece, watchdog)
+            async with asyncio.timeout(None) as timer:
+                with Guard(watch, self.route.gate, timer).on_duty():
+                    await self._get(landings, link, in_one_piece, watch)
         except TimeoutError as e:
-            raise Setback("the line stalled") from e
+            watch.stalled()
+            dead = self.route.stalls.dead_s > 0
+            raise Setback("the line stalled", unreachable=dead, stalled=True) from e
+        except BodyEnded as e:
+            raise Setback("the answer ended early") from e
+        except aiohttp.ClientConnectorError as e:
+            fresh = self.source.is_fresh(link)
+            self.source.expire(link)  # its host may be gone, and another one there
+            reason = f"no connection ({type(e).__name__})"
+            dead = self.route.stalls.dead_s > 0
+            raise Setback(reason, unreachable=dead, renewed=True, fresh=fresh) from e
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
 
     async def _get(
         self,
-        arrivals: Sequence[Arrival],
+        landings: Sequence[Landing],
         link: Link,
         in_one_piece: bool,
-        watchdog: asyncio.Timeout,
+        watch: Watch,
     ) -> None:
-        want = ByteRange(arrivals[0].at, arrivals[-1].chunk.range.stop)
+        want = ByteRange(landings[0].at, landings[-1].stop)
         headers = link.headers | {"Range": want.header}
         url = URL(link.url, encoded=True)
-        async with self.engine.session.get(url, headers=headers, max_redirects=5) as answer:
-            verdict = judge(answer.status, answer.headers, want, self.partial.size)
+        asking = self.engine.session.get(url, headers=headers, max_redirects=5)
+        async with self.route.aftermath.connection(watch, asking) as answer:
+            watch.answered()
+            self.route.reach.found()
+            verdict = judge(answer.status, answer.headers, want, self.intake.partial.size)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
-                told = "Content-Length" in (h := answer.headers) and "Transfer-Encoding" not in h
-                body = Body(answer.content, ends=told and len(arrivals) == 1)
-                await self._take(arrivals, body, want.start, watchdog)
+                await self.intake.take(landings, answer, want.start, watch)
             elif verdict.verdict is Verdict.WHOLE and in_one_piece:
-                await self._take(arrivals, Body(answer.content, ends=False), 0, watchdog)
+                await self.intake.take(landings, answer, 0, watch)
             else:
                 answer.close()
-                if verdict.verdict is Verdict.RENEW:
-                    self.source.expire(link)
-                trouble = verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE)
-                raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble)
+                self._refused(verdict, link)
 
-    async def _take(
-        self,
-        arrivals: Sequence[Arrival],
-        body: Body,
-        at: int,
-        watchdog: asyncio.Timeout,
-    ) -> None:
-        """Take the chunks, one after the other, out of a body that begins at ``at`` of the file."""
-        self.meter.job.connections += 1
-        try:
-            for arrival in arrivals:
-                await self._skip(body, arrival.at - at, watchdog)
-                await self._receive(arrival, body, watchdog)
-                if not arrival.complete:
-                    raise Setback("the answer ended early")
-                at = arrival.at
-        finally:
-            self.meter.job.connections -= 1
-
-    async def _skip(self, body: Body, count_bytes: int, watchdog: asyncio.Timeout) -> None:
-        """Let bytes pass that are there already."""
-        loop = asyncio.get_running_loop()
-        while count_bytes > 0:
-            watchdog.reschedule(loop.time() + self.profile.stall_timeout_s)
-            piece = await body.read(min(count_bytes, BATCH_BYTES))
-            if not piece:
-                raise Setback("the answer ended early")
-            count_bytes -= len(piece)
-            self.meter.skipped(len(piece))
-
-    async def _receive(self, arrival: Arrival, body: Body, watchdog: asyncio.Timeout) -> None:
-        """Take a chunk, batch by batch; what has arrived is kept, whatever ends the attempt."""
-        loop, stall_s = asyncio.get_running_loop(), self.profile.stall_timeout_s
-        left = arrival.chunk.size - arrival.have_bytes
-        batch: list[bytes] = []
-        size = fresh = 0
-        watchdog.reschedule(loop.time() + stall_s)
-        try:
-            while left > size and (piece := await body.read(left - size)):
-                batch.append(piece)
-                size += len(piece)
-                fresh += len(piece)
-                if fresh >= DRIP_BYTES:
-                    watchdog.reschedule(loop.time() + stall_s)
-                    fresh = 0
-                if size >= BATCH_BYTES:
-                    watchdog.reschedule(None)
-                    full, batch = batch, []
-                    left, size = left - size, 0
-                    await self._store(arrival, full)
-                    await self.keeper.room(arrival.chunk, arrival.have_bytes)
-                    watchdog.reschedule(loop.time() + stall_s)
-        finally:
-            if not watchdog.expired():
-                watchdog.reschedule(None)
-            if batch:
-                await self._store(arrival, batch)
-
-    async def _store(self, arrival: Arrival, batch: list[bytes]) -> None:
-        before = arrival.have_bytes
-        try:
-            await self.engine.on_disk(self._write, arrival, batch)
-        finally:
-            self.meter.arrived(self.files, arrival.have_bytes - before)
-            self.keeper.note(arrival.mark())
-
-    def _write(self, arrival: Arrival, batch: list[bytes]) -> None:
-        """In a thread; counts only what is both written and hashed."""
-        written = self.partial.write(arrival.chunk.offset + arrival.have_bytes, batch)
-        for piece in batch:
-            arrival.hasher.update(piece)
-        arrival.have_bytes += written
+    def _refused(self, verdict: Answer, link: Link) -> None:
+        """Raise what an answer without the bytes means."""
+        renewed = verdict.verdict is Verdict.RENEW
+        if renewed:
+            self.source.expire(link)
+        trouble = verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE)
+        raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble, renewed=renewed)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
@@ -31,6 +31,11 @@ from huggingface_hub.utils._http import get_session
 from moshid.downloads.answers import wait_s
 from moshid.downloads.cache import COMMIT, check_repo_path
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
+from moshid.downloads.hedge import hedged
+from moshid.downloads.remote import Absent as Absent
+from moshid.downloads.remote import Hub as Hub
+from moshid.downloads.remote import Listing as Listing
+from moshid.downloads.remote import RemoteFile as RemoteFile
 from moshid.downloads.resolve import ask
 from moshid.errors import (
     DigestMismatch,
@@ -48,17 +53,27 @@ T = TypeVar("T")
 ASK_TIMEOUT_S: Final = 60.0
 """Bounds what requests' own time-outs do not: a resolver that hangs, an answer that drips."""
 
+HEAD_GAPS_S: Final = (1.5, 3.0)
+"""A HEAD, which every connection may be waiting for, is sent again after such silences."""
+
+THREADS: Final = 12
+
 CONFIG_BYTES_MAX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class HubPlace:
-    """Which Hub and which cache. ``token``: None for what huggingface_hub finds by itself."""
+    """Which Hub and which cache. ``token``: None for what huggingface_hub finds by itself, False
+    for none at all."""
 
     endpoint: str
     cache_dir: Path
     offline: bool = False
-    token: str | None = None
+    token: str | bool | None = None
+
+    def at(self, endpoint: str) -> HubPlace:
+        """Another endpoint, which is not to see the token."""
+        return HubPlace(endpoint, self.cache_dir, self.offline, token=False)
 
     @classmethod
     def from_environment(cls) -> HubPlace:
@@ -67,55 +82,12 @@ class HubPlace:
         return cls(constants.ENDPOINT, cache, bool(constants.HF_HUB_OFFLINE))
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file on the Hub: its digest, its size in bytes, and where its bytes are at the moment."""
-
-    path: str
-    commit: str
-    etag: str
-    size: int
-    location: str
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The repository has no such file; its commit is known all the same, if the Hub told it."""
-
-    commit: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What a repository holds at the commit that a revision is."""
-
-    commit: str
-    paths: tuple[str, ...]
-
-
-class Hub(Protocol):
-    """What the engine asks of a Hub. All raise the errors of the download tree; DownloadNetwork
-    means that asking again may help, perhaps after ``facts["wait_s"]``."""
-
-    async def head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
-        """A file's metadata."""
-
-    async def config(self, file: RemoteFile, repo: str) -> dict[str, Any] | None:
-        """A JSON file's content; None if it is no JSON object."""
-
-    async def listing(self, repo: str, revision: str) -> Listing:
-        """All paths of a repository at a revision."""
-
-    async def headers(self, url: str) -> dict[str, str]:
-        """Headers for a GET of ``url``; the token goes to the Hub itself only."""
-
-
 class HfHub:
     """The Hub at ``place.endpoint``."""
 
     def __init__(self, place: HubPlace) -> None:
         self._place = place
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="hub")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
 
     def close(self) -> None:
         """Ask nothing more; questions under way end by their own time-outs."""
@@ -124,7 +96,7 @@ class HfHub:
     async def head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
         """A file's metadata, by HEAD on /resolve."""
         what = f"{repo} at {revision} ({path})"
-        return await self._ask(lambda: self._head(repo, revision, path), what)
+        return await self._ask(lambda: self._head(repo, revision, path), what, HEAD_GAPS_S)
 
     async def config(self, file: RemoteFile, repo: str) -> dict[str, Any] | None:
         """A small JSON file's content, its digest checked."""
@@ -189,11 +161,11 @@ class HfHub:
             raise DownloadNetwork(f"the listing of {repo} is not a Hub's")
         return Listing(info.sha, tuple(s.rfilename for s in info.siblings or []))
 
-    async def _ask(self, question: Callable[[], T], what: str) -> T:
+    async def _ask(self, question: Callable[[], T], what: str, gaps_s: Sequence[float] = ()) -> T:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                return await loop.run_in_executor(self._threads, question)
+                return await hedged(lambda: loop.run_in_executor(self._threads, question), gaps_s)
         except TimeoutError as e:
             raise DownloadNetwork(f"the Hub does not answer for {what}") from e
         except (HFValidationError, OSError, ValueError) as e:

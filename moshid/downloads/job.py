@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from moshid.downloads.states import FileState, JobState
+from moshid.downloads.terms import Priority
 from moshid.errors import MoshidError
 
 
@@ -40,7 +41,8 @@ class Job(msgspec.Struct):
     """A download job. ``commit`` is empty until the Hub has resolved the revision.
 
     bytes_fetched counts what came over the line; bytes_rescued what was on disk already;
-    bytes_refetched what had to come twice. ``eta_s`` is None while there is no rate.
+    bytes_refetched what had to come twice. ``eta_s`` is None while nothing comes; ``limit_bps`` is
+    the job's own, in bytes per second.
     """
 
     id: str
@@ -61,6 +63,8 @@ class Job(msgspec.Struct):
     rate_bps: float = 0.0
     eta_s: float | None = None
     error: JobError | None = None
+    priority: Priority = Priority.NORMAL
+    limit_bps: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready picture of the job now."""
@@ -73,7 +77,8 @@ class Job(msgspec.Struct):
 
 
 class FileReport(msgspec.Struct):
-    """What verification found in one file. ``bad_chunks``: indices, where chunks are known."""
+    """What verification found in one file. ``bad_chunks``: indices, where chunks are known;
+    ``mended_chunks``: those that were bad before a repair."""
 
     path: str
     size: int
@@ -81,11 +86,22 @@ class FileReport(msgspec.Struct):
     ok: bool
     bad_chunks: list[int] = []
     missing: bool = False
+    mended_chunks: list[int] = []
 
 
 class VerifyReport(msgspec.Struct):
-    """What verification found, and what a repair fetched."""
+    """What verification found, and what a repair fetched; ``repaired_chunks``: how many came out
+    otherwise than they had been."""
 
     ok: bool
     files: list[FileReport]
     repaired_bytes: int = 0
+    repaired_chunks: int = 0
+
+    def after(self, before: VerifyReport) -> VerifyReport:
+        """This report, which knows of the chunks that were bad ``before`` the repair."""
+        bad = {f.path: f.bad_chunks for f in before.files}
+        for file in self.files:
+            if file.ok:
+                file.mended_chunks = bad.get(file.path, [])
+        return self

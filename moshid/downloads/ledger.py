@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from moshid.downloads.ledger_copy import LedgerCopy
 from moshid.downloads.ledger_file import open_ledger
 from moshid.downloads.ledger_rows import Blob as Blob
 from moshid.downloads.ledger_rows import Counters as Counters
@@ -22,12 +23,16 @@ from moshid.downloads.ledger_rows import JobRow as JobRow
 from moshid.downloads.ledger_rows import Want as Want
 from moshid.downloads.plan import Chunk, split
 
+_ABSORBED = "absorbed:"
+"""Before a job's id, in the ledger's memory: it is part of another."""
+
 
 class Ledger:
     """Queries on an open ledger. One thread only."""
 
     def __init__(self, path: Path) -> None:
         self._db = open_ledger(path)
+        self.copy = LedgerCopy(self._db, path)
 
     def close(self) -> None:
         """Close the database; what was committed stays."""
@@ -48,9 +53,13 @@ class Ledger:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def set_meta(self, key: str, value: str) -> None:
+    def set_meta(self, key: str, value: str = "") -> None:
         """Remember a value."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def forget_meta(self, key: str) -> None:
+        """Forget a value."""
+        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def jobs(self) -> list[JobRow]:
         """All jobs, oldest first."""
@@ -61,8 +70,9 @@ class Ledger:
         """Enter a new job; its ``created_s`` is now."""
         self._db.execute(
             "INSERT INTO jobs (id, endpoint, repo, revision, commit_hash, profile, chunk_bytes,"
-            " workers, state, created_s) VALUES (:id, :endpoint, :repo, :revision, :commit_hash,"
-            " :profile, :chunk_bytes, :workers, :state, :created_s)",
+            " workers, state, created_s, priority, limit_bps) VALUES (:id, :endpoint, :repo,"
+            " :revision, :commit_hash, :profile, :chunk_bytes, :workers, :state, :created_s,"
+            " :priority, :limit_bps)",
             asdict(replace(job, created_s=time.time())),
         )
 
@@ -70,6 +80,19 @@ class Ledger:
         """Record a job's state and the JSON of its error."""
         self._db.execute(
             "UPDATE jobs SET state = ?, error = ? WHERE id = ?", (state, error, job_id)
+        )
+
+    def set_terms(self, job_id: str, priority: int, limit_bps: int | None) -> None:
+        """Record on which terms a job uses the line."""
+        sql = "UPDATE jobs SET priority = ?, limit_bps = ? WHERE id = ?"
+        self._db.execute(sql, (priority, limit_bps, job_id))
+
+    def set_manner(self, job: JobRow) -> None:
+        """Record how a job fetches from now on."""
+        self._db.execute(
+            "UPDATE jobs SET profile = :profile, chunk_bytes = :chunk_bytes, workers = :workers"
+            " WHERE id = :id",
+            asdict(job),
         )
 
     def set_commit(self, job_id: str, commit: str) -> str | None:
@@ -101,7 +124,18 @@ class Ledger:
             db.execute(sql + live, both)
             sql = "INSERT OR IGNORE INTO refs SELECT ?, revision, asked_s FROM refs WHERE "
             db.execute(sql + live, both)
+            sql = "INSERT OR IGNORE INTO sources SELECT ?, path FROM sources WHERE "
+            db.execute(sql + live, both)
             self.delete_job(other)
+            sql = "UPDATE meta SET value = ? WHERE substr(key, 1, ?) = ? AND value = ?"
+            db.execute(sql, (job_id, len(_ABSORBED), _ABSORBED, other))
+            self.set_meta(_ABSORBED + other, job_id)
+
+    def absorbed(self) -> dict[str, str]:
+        """Jobs that are no more: id → the job that each became part of."""
+        sql = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ?"
+        rows = self._db.execute(sql, (len(_ABSORBED) + 1, len(_ABSORBED), _ABSORBED))
+        return {str(other): str(job_id) for other, job_id in rows}
 
     def add_ref(self, job_id: str, revision: str) -> None:
         """Somebody asked for this job by a revision, now."""
@@ -149,6 +183,19 @@ class Ledger:
                 (job_id, want.quality, json.dumps(sorted(want.files))),
             )
 
+    def add_sources(self, job_id: str, paths: Iterable[str]) -> bool:
+        """Files and folders that may hold bytes of a job's files; False if all were known."""
+        before = self._db.total_changes
+        values = [(job_id, path) for path in paths]
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", values)
+        return self._db.total_changes > before
+
+    def sources(self, job_id: str) -> list[str]:
+        """What was named as a source of a job's bytes."""
+        sql = "SELECT path FROM sources WHERE job_id = ? ORDER BY path"
+        return [str(row[0]) for row in self._db.execute(sql, (job_id,))]
+
     def files(self, job_id: str) -> list[FileRow]:
         """A job's files, by path."""
         sql = "SELECT path, etag, size, state FROM files WHERE job_id = ? ORDER BY path"
@@ -165,15 +212,16 @@ class Ledger:
         return None if row is None else Blob(*row)
 
     def set_blob(self, blob: Blob) -> None:
-        """Trust a blob's chunks, in this boot and this file. A new size of chunks forgets them."""
+        """Trust a blob's chunks, in this boot and this file. A new plan forgets them."""
         with self._transaction() as db:
             old = self.blob(blob.etag)
-            if old is not None and (old.size, old.chunk_bytes) != (blob.size, blob.chunk_bytes):
+            if old is not None and old.plan != blob.plan:
                 db.execute("DELETE FROM blobs WHERE etag = ?", (blob.etag,))
             db.execute(
-                "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (etag) DO UPDATE SET"
+                "INSERT INTO blobs VALUES (:etag, :size, :chunk_bytes, :boot_id, :device, :inode,"
+                " :digest_kind) ON CONFLICT (etag) DO UPDATE SET"
                 " boot_id = excluded.boot_id, device = excluded.device, inode = excluded.inode",
-                (blob.etag, blob.size, blob.chunk_bytes, blob.boot_id, blob.device, blob.inode),
+                asdict(blob),
             )
 
     def forget_blob(self, etag: str) -> None:
@@ -194,7 +242,7 @@ class Ledger:
         blob = self.blob(etag)
         if blob is None:
             return []
-        chunks = split(blob.size, blob.chunk_bytes)
+        chunks = split(*blob.plan)
         sql = "SELECT idx, durable_bytes, digest, done, suspicion FROM chunks WHERE etag = ?"
         for index, durable, digest, done, suspicion in self._db.execute(sql, (etag,)):
             chunk = chunks[index]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -21,11 +22,22 @@ APPLICATION_ID: Final = 0x6D736864
 SQLITE_PAGE_BYTES_MIN: Final = 512
 """SQLite takes what is shorter for an empty database, and would begin a new one over it."""
 
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_MAGIC: Final = b"SQLite format 3\0"
+_HEADER_BYTES: Final = 100
+_APPLICATION_AT: Final = 68
+_OUR_TABLES: Final = frozenset({"meta", "jobs", "wants", "files", "blobs", "chunks", "checked"})
+
 MIGRATIONS: Final[Sequence[str]] = (
     "CREATE TABLE refs (job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,"
     " revision TEXT NOT NULL, asked_s REAL NOT NULL, PRIMARY KEY (job_id, revision))"
     " STRICT, WITHOUT ROWID;"
     " INSERT INTO refs SELECT id, revision, created_s FROM jobs;",
+    "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
+    " ALTER TABLE jobs ADD COLUMN limit_bps INTEGER;"
+    " ALTER TABLE blobs ADD COLUMN digest_kind TEXT NOT NULL DEFAULT 'sha256';"
+    " CREATE TABLE sources (job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,"
+    " path TEXT NOT NULL, PRIMARY KEY (job_id, path)) STRICT, WITHOUT ROWID;",
 )
 """``MIGRATIONS[i]`` turns version ``i + 1`` into ``i + 2``; schema.sql is always the latest."""
 
@@ -42,12 +54,11 @@ def open_ledger(
 
     Raises:
         LedgerTooNew: a later version wrote it.
-        LedgerBroken: it is damaged, or no ledger at all.
+        LedgerBroken: it is damaged (``facts["damaged"]``), no ledger at all, or cannot be used.
     """
     latest = len(migrations) + 1
+    look(path, latest)
     try:
-        if path.exists():
-            _refuse_foreign(path, latest)
         db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
         try:
             _make_durable(db)
@@ -56,31 +67,59 @@ def open_ledger(
             db.close()
             raise
     except sqlite3.DatabaseError as e:
-        raise LedgerBroken(f"the download ledger {path} is damaged: {e}") from e
+        raise LedgerBroken(f"the download ledger {path} cannot be used: {e}") from e
     return db
 
 
-def _refuse_foreign(path: Path, latest: int) -> None:
-    """Look before touching: a read-only connection changes nothing."""
-    if 0 < path.stat().st_size < SQLITE_PAGE_BYTES_MIN:
-        raise LedgerBroken(f"the download ledger {path} is cut short")
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+def look(path: Path, latest: int = len(MIGRATIONS) + 1) -> int:
+    """How many tables a ledger has, if it can be used as it is; changes nothing. Raises as
+    ``open_ledger`` does."""
+    if not path.exists():
+        return 0
     try:
+        return _look(path, latest)
+    except sqlite3.DatabaseError as e:
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+        damaged = code in _DAMAGE and application_of(path) in (None, 0, APPLICATION_ID)
+        raise LedgerBroken(f"the download ledger {path} is damaged: {e}", damaged=damaged) from e
+
+
+def application_of(path: Path) -> int | None:
+    """The application id in the header of an SQLite file; None if there is no such header."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        return None
+    return int.from_bytes(header[_APPLICATION_AT : _APPLICATION_AT + 4], "big")
+
+
+def _look(path: Path, latest: int) -> int:
+    """By a read-only connection, which changes nothing."""
+    if 0 < path.stat().st_size < SQLITE_PAGE_BYTES_MIN:
+        raise LedgerBroken(f"the download ledger {path} is cut short", damaged=True)
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (application,) = db.execute("PRAGMA application_id").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        ours = application == APPLICATION_ID
-        if tables and not ours:
+        tables = {str(name) for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+        if tables and application != APPLICATION_ID and not tables >= _OUR_TABLES:
             raise LedgerBroken(f"{path} is a database, but no download ledger")
         if version > latest:
             raise LedgerTooNew(
                 f"the download ledger {path} has version {version}; this moshid knows {latest}"
             )
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        verdict = _verdict(db, tables, version, application)
         if verdict != "ok":
-            raise LedgerBroken(f"the download ledger {path} is damaged: {verdict}")
-    finally:
-        db.close()
+            raise LedgerBroken(f"the download ledger {path} is damaged: {verdict}", damaged=True)
+        return len(tables)
+
+
+def _verdict(db: sqlite3.Connection, tables: set[str], version: int, application: int) -> str:
+    if tables and (application != APPLICATION_ID or version < 1):
+        return "its header is wrong"
+    if application == APPLICATION_ID and not tables >= _OUR_TABLES:
+        return "tables are missing"
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    return str(verdict)
 
 
 def _make_durable(db: sqlite3.Connection) -> None:

@@ -26,7 +26,8 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the ledger keeps it. ``error``: JSON or None; ``created_s``: since the epoch."""
+    """A job as the ledger keeps it. ``error``: JSON or None; ``created_s``: since the epoch;
+    ``priority``: 1 high, 0 normal, -1 low; ``limit_bps``: bytes per second."""
 
     id: str
     endpoint: str
@@ -43,6 +44,8 @@ class JobRow:
     chunks_corrupt: int = 0
     retries: int = 0
     created_s: float = 0.0
+    priority: int = 0
+    limit_bps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,9 @@ class Blob:
     boot_id: str
     device: int
     inode: int
+    digest_kind: str = "sha256"
+
+    @property
+    def plan(self) -> tuple[int, int, str]:
+        """What the chunks' sizes and digests hang on."""
+        return self.size, self.chunk_bytes, self.digest_kind

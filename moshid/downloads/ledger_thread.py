@@ -1,4 +1,7 @@
-"""The thread that the ledger lives in, for callers on the event loop. Owns no queries."""
+"""The thread that the ledger lives in, for callers on the event loop. Owns no queries.
+
+A damaged ledger is rebuilt before it is opened; its copy is written a moment after a change.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from moshid.downloads.ledger import Ledger
+from moshid.downloads.ledger_rebuild import Rebuilt, mend
 from moshid.errors import DiskFull, LedgerBroken
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SAVE_AFTER_S: Final = 0.5
 
 
 class LedgerThread:
@@ -22,11 +29,16 @@ class LedgerThread:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._ledger: Ledger | None = None
+        self._saving: asyncio.TimerHandle | None = None
+        self.rebuilt: Rebuilt | None = None
+        """What became of the ledger, if it was damaged when it was opened."""
 
     async def open(self, path: Path) -> None:
-        """Open the ledger; raises as ``open_ledger`` does."""
+        """Open the ledger; raises as ``mend`` and ``open_ledger`` do."""
         loop = asyncio.get_running_loop()
+        self.rebuilt = await loop.run_in_executor(self._thread, mend, path)
         self._ledger = await loop.run_in_executor(self._thread, Ledger, path)
+        self._save_soon(self._ledger)
 
     async def call(
         self, method: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs
@@ -41,7 +53,9 @@ class LedgerThread:
             raise RuntimeError("the ledger is not open")
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
+            done = await loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
+            self._save_soon(ledger)
+            return done
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as e:
@@ -51,7 +65,20 @@ class LedgerThread:
 
     def close(self) -> None:
         """Finish the calls under way, then close. Blocking, briefly."""
-        if self._ledger is not None:
-            self._thread.submit(self._ledger.close)
-        self._ledger = None
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            self._thread.submit(ledger.copy.save)
+            self._thread.submit(ledger.close)
         self._thread.shutdown(wait=True)
+
+    def _save_soon(self, ledger: Ledger) -> None:
+        """Write the copy once for many changes in a row, behind calls that are waiting."""
+        if ledger.copy.stale and self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(SAVE_AFTER_S, self._save)
+
+    def _save(self) -> None:
+        self._saving = None
+        ledger = self._ledger
+        if ledger is not None:
+            with suppress(RuntimeError):  # closed at this very moment, and saved
+                self._thread.submit(ledger.copy.save)

@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from moshid.downloads.job import Job, JobError, JobFile
 from moshid.downloads.ledger import Counters
+from moshid.downloads.rate import Pace
 from moshid.downloads.tally import Tally
 from moshid.errors import MoshidError
 
-WINDOW_S: Final = 10.0
-"""The rate is the mean over so long: short enough to be true, long enough not to jump."""
-
 
 class Meter:
-    """Counts into ``job``; ``clock`` gives seconds."""
+    """Counts into ``job``; ``clock`` gives seconds; ``moved`` is told whenever bytes come."""
 
-    def __init__(self, job: Job, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        job: Job,
+        tally: Tally,
+        clock: Callable[[], float] = time.monotonic,
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
         self.job = job
         self._tally = tally
         job.bytes_fetched = max(job.bytes_fetched, tally.count)
         self.troubles = 0
         """Setbacks since the tuner last looked."""
         self._clock = clock
-        self._samples: deque[tuple[float, int]] = deque()
+        self._moved = moved
+        self._pace = Pace()
+        self._coming_bytes = 0
+        self._gained_bytes = 0
+
+    def saw(self, count_bytes: int) -> None:
+        """Bytes come over the line, on their way to ``arrived``: the rate need not wait for that,
+        and does not show the size of the pieces that are written."""
+        self._coming_bytes += count_bytes
+        self._moved()
 
     def arrived(self, files: Sequence[JobFile], count_bytes: int) -> None:
         """Bytes came over the line and are on disk."""
+        self._coming_bytes = max(0, self._coming_bytes - count_bytes)
+        self._gained_bytes += count_bytes * len(files)
         self.job.bytes_fetched += count_bytes
         self._tally.count = self.job.bytes_fetched
         self.job.bytes_rescued += count_bytes * (len(files) - 1)
         self.hold(files, count_bytes)
         self.job.error = None
+        self._moved()
 
     def skipped(self, count_bytes: int) -> None:
         """Bytes came over the line that were there already."""
         self.job.bytes_fetched += count_bytes
         self._tally.count = self.job.bytes_fetched
+        self._moved()
 
     def hold(self, files: Sequence[JobFile], count_bytes: int) -> None:
         """So many more bytes (fewer, if negative) of a blob are there; ``files`` all show it."""
@@ -69,20 +84,18 @@ class Meter:
 
     def tick(self) -> None:
         """Bring the rate, the time left and what was fetched twice up to date."""
-        job, now_s = self.job, self._clock()
-        self._samples.append((now_s, job.bytes_fetched))
-        while len(self._samples) > 2 and now_s - self._samples[0][0] > WINDOW_S:
-            self._samples.popleft()
-        then_s, then_bytes = self._samples[0]
-        span_s = now_s - then_s
-        job.rate_bps = round((job.bytes_fetched - then_bytes) / span_s, 1) if span_s > 0 else 0.0
-        left_bytes = max(0, job.bytes_total - job.bytes_done)
-        job.eta_s = round(left_bytes / job.rate_bps, 1) if job.rate_bps > 0 else None
+        job, coming = self.job, self._coming_bytes
+        left_bytes = max(0, job.bytes_total - job.bytes_done - coming)
+        line_bytes, gained_bytes = job.bytes_fetched + coming, self._gained_bytes + coming
+        self._pace.look(self._clock(), line_bytes, gained_bytes, left_bytes)
+        eta_s = self._pace.eta_s
+        job.rate_bps = round(self._pace.rate_bps, 1)
+        job.eta_s = None if eta_s is None else round(eta_s, 1)
         count_refetched(job)
 
     def stop(self) -> None:
         """Nothing moves any more."""
-        self._samples.clear()
+        self._pace, self._coming_bytes = Pace(), 0
         self.job.rate_bps, self.job.eta_s, self.job.connections = 0.0, None, 0
         count_refetched(self.job)
 
@@ -98,6 +111,7 @@ def counters_of(job: Job) -> Counters:
 
 
 def count_refetched(job: Job) -> None:
-    """What came in, fetched or rescued, beyond what is there, has come or will come twice."""
+    """What came in, fetched or rescued, beyond what is there, has come or will come twice; unless
+    it turns up again, as bytes do of which a broken ledger knew."""
     twice = job.bytes_fetched + job.bytes_rescued - job.bytes_done
-    job.bytes_refetched = max(job.bytes_refetched, twice)
+    job.bytes_refetched = max(0, twice)

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from moshid.downloads.alternates import Alternates, Endpoint
 from moshid.downloads.boot import boot_id
 from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool
@@ -18,6 +19,8 @@ from moshid.downloads.engine import Engine, open_session
 from moshid.downloads.hub import HfHub, Hub, HubPlace
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.ledger_thread import LedgerThread
+from moshid.downloads.limits import Limits
+from moshid.downloads.line import Clocks, Line
 from moshid.downloads.offline import CacheHub
 from moshid.downloads.profiles import MIB
 from moshid.downloads.volume import MountedVolume, Volume, mount_point_of
@@ -27,14 +30,28 @@ from moshid.settings import Settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Seams and numbers that tests set otherwise. ``margin_bytes``: the most room that is left
-    to others on the cache's volume; ``poll_s``: how often a paused job looks if it may go on."""
+    to others on the cache's volume; ``poll_s``: how often a paused job looks if it may go on;
+    ``stuck_s``: a job that gets nowhere for so long lets another have its turn."""
 
     volume: Callable[[Path, Path], Volume] = MountedVolume
     boot_id: Callable[[], str] = boot_id
     margin_bytes: int = 64 * MIB
     poll_s: float = 5.0
     jobs_at_once: int = 2
+    stuck_s: float = 10.0
+    clocks: Clocks = field(default_factory=Clocks)
     seed: int | None = None
+
+
+def open_line(limits: Limits, parts: Parts) -> Line:
+    """The line that the jobs share."""
+    return Line(
+        limits,
+        jobs_at_once=parts.jobs_at_once,
+        stuck_s=parts.stuck_s,
+        poll_s=min(1.0, parts.poll_s),
+        clocks=parts.clocks,
+    )
 
 
 @asynccontextmanager
@@ -50,13 +67,18 @@ async def open_engine(
         ledger = LedgerThread()
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         await ledger.open(settings.ledger)
-        disk = DiskPool()
-        stack.push_async_callback(asyncio.to_thread, disk.close)
-        hub = _hub(place, cache, stack)
+        disk, lines = DiskPool(), DiskPool(name="line")
+        hashes = DiskPool(2, name="hash", modest=False)
+        for pool in (disk, lines, hashes):
+            stack.push_async_callback(asyncio.to_thread, pool.close)
+        rng = random.Random(parts.seed)
+        hub = _hub(place, settings.download_endpoints, cache, rng, stack)
         ca_file = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
         session = await stack.enter_async_context(open_session(ca_file))
         yield Engine(
             disk=disk,
+            lines=lines,
+            hashes=hashes,
             ledger=ledger,
             shelf=cache,
             hub=hub,
@@ -64,17 +86,26 @@ async def open_engine(
             volume=parts.volume(cache.root, await _mount_point(ledger, disk, cache.root)),
             tallies=settings.home / "tallies",
             boot_id=await disk.run(parts.boot_id),
-            rng=random.Random(parts.seed),
+            rng=rng,
             offline=place.offline,
         )
 
 
-def _hub(place: HubPlace, cache: Cache, stack: AsyncExitStack) -> Hub:
+def _hub(
+    place: HubPlace,
+    alternates: Sequence[str],
+    cache: Cache,
+    rng: random.Random,
+    stack: AsyncExitStack,
+) -> Hub:
     if place.offline:
         return CacheHub(cache)
-    hub = HfHub(place)
-    stack.callback(hub.close)
-    return hub
+    endpoints = []
+    for name in dict.fromkeys((place.endpoint, *alternates)):
+        hub = HfHub(place if name == place.endpoint else place.at(name))
+        stack.callback(hub.close)
+        endpoints.append(Endpoint.of(name, hub, rng))
+    return Alternates(endpoints)
 
 
 async def _mount_point(ledger: LedgerThread, disk: DiskPool, folder: Path) -> Path:

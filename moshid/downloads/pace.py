@@ -6,22 +6,30 @@ The tuner is pure; the gate belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-GROWTH_MIN: Final = 1.1
-"""Goodput has to rise by this factor for one more connection to be worth it."""
+from moshid.downloads.allowance import Unlimited
+
+ENTRY_S: Final = 0.005
+"""Of a crowd one comes in after the other, so far apart: to open a connection keeps the event loop
+(and a home router) busy, and dozens at once would keep clients waiting for their answers."""
 
 
 class Gate:
-    """Lets ``limit`` holders in; ``hold`` keeps everybody out for a while (the server is busy)."""
+    """Lets ``limit`` holders in, and no more than the job's ``allowance`` has seats for; ``hold``
+    keeps everybody out for a while (the server is busy)."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, allowance: Unlimited | None = None) -> None:
+        self.allowance = allowance or Unlimited()
         self._limit = limit
         self._inside = 0
         self._held_until_s = 0.0
-        self._changed = asyncio.Condition()
+        self._next_entry_s = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.allowance.on_seats = self._admit
 
     @property
     def limit(self) -> int:
@@ -30,9 +38,8 @@ class Gate:
 
     async def resize(self, limit: int) -> None:
         """Change the limit; those inside beyond it stay until they leave."""
-        async with self._changed:
-            self._limit = limit
-            self._changed.notify_all()
+        self._limit = limit
+        self._admit()
 
     def hold(self, seconds: float) -> None:
         """Let nobody in for so long."""
@@ -42,16 +49,49 @@ class Gate:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Be inside."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._inside < self._limit)
-            self._inside += 1
+        await self._enter()
         try:
             await self._wait_out_hold()
+            await self._turnstile()
             yield
         finally:
-            async with self._changed:
-                self._inside -= 1
-                self._changed.notify()
+            self._leave()
+
+    def lend(self) -> None:
+        """One inside is silent: another may come in meanwhile."""
+        self._leave()
+
+    def take_back(self) -> None:
+        """It is heard again: there may be one too many for a while."""
+        self._inside += 1
+        self.allowance.opened()
+
+    async def _enter(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def _admit(self) -> None:
+        """Let in as many as there is room for, in the order they came."""
+        while self._waiting and self._inside < self._limit and self.allowance.may_open():
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._inside += 1
+                self.allowance.opened()
+                turn.set_result(None)
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        self.allowance.closed()
+        self._admit()
 
     async def _wait_out_hold(self) -> None:
         left_s = self._held_until_s - asyncio.get_running_loop().time()
@@ -59,33 +99,9 @@ class Gate:
             await asyncio.sleep(left_s)
             await self._wait_out_hold()
 
-
-class Tuner:
-    """Adds a connection while goodput grows, halves them on trouble, never leaves 1 to ``most``.
-
-    Grown without gain, it steps back by one and tries again after ``rest`` quiet rounds.
-    """
-
-    def __init__(self, start: int, most: int, *, rest: int = 10) -> None:
-        self._now = start
-        self._most = most
-        self._rest = rest
-        self._resting = 0
-        self._best_bps = 0.0
-        self._grew = False
-
-    def next(self, goodput_bps: float, troubles: int) -> int:
-        """The number of connections for the next round, after one with this goodput and so many
-        setbacks."""
-        if troubles > 0:
-            self._now, self._grew = max(1, self._now // 2), False
-            self._resting, self._best_bps = self._rest // 2, 0.0
-        elif self._grew and goodput_bps < self._best_bps * GROWTH_MIN:
-            self._now, self._grew, self._resting = max(1, self._now - 1), False, self._rest
-        elif self._resting > 0:
-            self._resting -= 1
-        else:
-            self._grew = self._now < self._most
-            self._now = min(self._most, self._now + 1)
-            self._best_bps = goodput_bps
-        return self._now
+    async def _turnstile(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        entry_s = max(now_s, self._next_entry_s)
+        self._next_entry_s = entry_s + ENTRY_S
+        if entry_s > now_s:
+            await asyncio.sleep(entry_s - now_s)

@@ -6,12 +6,16 @@ good are its durable prefix, which grows by segments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-SUSPECTS_MIN: Final = 8
-"""So many chunks are fetched again at once, at least."""
+SHA256: Final = "sha256"
+XXH3: Final = "xxh3"
+"""Kinds of chunk digests: see digests.py."""
+
+CHUNKS_MAX: Final = 16_384
+"""A file has no more: each is a row in the ledger, and some memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,9 @@ class ByteRange:
 
 @dataclass(slots=True)
 class Chunk:
-    """One chunk. ``digest``: SHA-256 of the whole chunk once ``done``, of the durable prefix
-    before. ``suspicion``: failed attempts and odd answers, for the order of repair."""
+    """One chunk. ``digest``, of ``digest_kind`` (see digests): of the whole chunk once ``done``, of
+    the durable prefix before. ``suspicion``: failed attempts and odd answers, for the order of
+    repair."""
 
     index: int
     offset: int
@@ -48,6 +53,7 @@ class Chunk:
     digest: bytes | None = None
     done: bool = False
     suspicion: int = 0
+    digest_kind: str = SHA256
 
     @property
     def range(self) -> ByteRange:
@@ -58,17 +64,30 @@ class Chunk:
         """What is left of the chunk when its first ``have_bytes`` are there."""
         return ByteRange(self.offset + have_bytes, self.offset + self.size)
 
+    def become(self, row: Chunk) -> None:
+        """Be as the ledger has it now."""
+        self.durable_bytes, self.digest, self.done = row.durable_bytes, row.digest, row.done
+        self.suspicion = row.suspicion
+
     def forget(self) -> None:
         """Nothing of the chunk can be relied upon."""
         self.durable_bytes, self.digest, self.done = 0, None, False
 
 
-def split(size: int, chunk_bytes: int) -> list[Chunk]:
+def chunk_bytes_for(size: int, wanted_bytes: int) -> int:
+    """The size of a file's chunks: as wanted, or so much more that they can all be counted."""
+    return max(wanted_bytes, -(-size // CHUNKS_MAX))
+
+
+def split(size: int, chunk_bytes: int, digest_kind: str = SHA256) -> list[Chunk]:
     """The chunks of a file of ``size`` bytes; none of an empty one. The last may be shorter."""
     if chunk_bytes <= 0 or size < 0:
         raise ValueError(f"no plan for {size} bytes in chunks of {chunk_bytes}")
     starts = range(0, size, chunk_bytes)
-    return [Chunk(i, at, min(chunk_bytes, size - at)) for i, at in enumerate(starts)]
+    return [
+        Chunk(i, at, min(chunk_bytes, size - at), digest_kind=digest_kind)
+        for i, at in enumerate(starts)
+    ]
 
 
 def left(chunks: Iterable[Chunk]) -> list[Chunk]:
@@ -79,15 +98,3 @@ def left(chunks: Iterable[Chunk]) -> list[Chunk]:
 def bytes_done(chunks: Iterable[Chunk]) -> int:
     """Bytes on disk for good."""
     return sum(c.size if c.done else c.durable_bytes for c in chunks)
-
-
-def suspects(
-    chunks: Sequence[Chunk], tried: set[int], batch_min: int = SUSPECTS_MIN
-) -> list[Chunk]:
-    """The next chunks to fetch again when the whole is wrong and the disk agrees with the ledger:
-    those whose arrival was odd first, then the rest, an eighth of the file at a time."""
-    fresh = [c for c in chunks if c.index not in tried]
-    odd = [c for c in fresh if c.suspicion > 0]
-    if odd:
-        return sorted(odd, key=lambda c: (-c.suspicion, c.index))
-    return fresh[: max(batch_min, len(chunks) // 8)]

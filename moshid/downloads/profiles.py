@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from moshid.downloads.plan import SHA256, XXH3
 from moshid.errors import InvalidParams
 
 MIB: Final = 1 << 20
@@ -13,14 +14,24 @@ CHUNK_BYTES_MIN: Final = 64 * 1024
 CHUNK_BYTES_MAX: Final = 1024 * MIB
 WORKERS_MAX: Final = 64
 
-_SEGMENT_BYTES_MAX: Final = 3 * MIB
-_SEGMENTS_BYTES_ALL: Final = 24 * MIB
+KILL_BYTES_MAX: Final = 8 * MIB
+KILL_BYTES_ALL: Final = 64 * MIB
+"""A kill costs a connection at most so much, and all together."""
+
+_HOP_BYTES_MAX: Final = 2 * MIB
+
+SPARES_MAX: Final = 2
+"""So many connections may be silent while others use their seats (see guard)."""
+
+SIPHON_BPS: Final = 100e6
+"""Plain connections that bring more than that together are read by threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """How to fetch. ``stall_timeout_s``: without progress for so long, a connection is dropped;
-    ``connections_start`` below ``connections_max``: the number is found by measuring goodput."""
+    ``connections_start`` below ``connections_max``: the number is found by measuring goodput.
+    ``whole_from_bytes``: files of so many bytes are tried by hf-transfer first (see turbo)."""
 
     name: str
     chunk_bytes: int
@@ -29,13 +40,29 @@ class Profile:
     stall_timeout_s: float = 30.0
     retry_first_s: float = 0.2
     retry_max_s: float = 30.0
+    digest_kind: str = XXH3
+    siphon_bps: float = SIPHON_BPS
+    whole_from_bytes: int | None = None
 
     @property
-    def segment_bytes(self) -> int:
-        """How much is made durable at once. A kill loses at most two segments a connection (one
-        arriving, one on its way to the disk): 6 MiB, and 48 MiB over all connections."""
-        share = _SEGMENTS_BYTES_ALL // self.connections_max
-        return max(64 * 1024, min(_SEGMENT_BYTES_MAX, share))
+    def workers(self) -> int:
+        """How many fetch, in turns if need be."""
+        return self.connections_max + min(SPARES_MAX, self.connections_max - 1)
+
+    @property
+    def risk_bytes(self) -> int:
+        """How much of a connection's bytes may be less than durable before it waits for the disk: a
+        kill loses that and the hop that was just coming in."""
+        return self._kill_bytes - self.hop_bytes
+
+    @property
+    def hop_bytes(self) -> int:
+        """How much comes in between two looks at that."""
+        return min(_HOP_BYTES_MAX, self._kill_bytes // 2)
+
+    @property
+    def _kill_bytes(self) -> int:
+        return min(KILL_BYTES_MAX, KILL_BYTES_ALL // self.workers)
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
@@ -48,6 +75,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             connections_start=10,
             connections_max=10,
             stall_timeout_s=60.0,
+            digest_kind=SHA256,
         ),
         Profile(
             name="robust",
@@ -64,6 +92,13 @@ PROFILES: Final[Mapping[str, Profile]] = {
             connections_max=24,
             stall_timeout_s=20.0,
         ),
+        Profile(
+            name="turbo",
+            chunk_bytes=16 * MIB,
+            connections_start=4,
+            connections_max=16,
+            whole_from_bytes=64 * MIB,
+        ),
     )
 }
 
@@ -76,8 +111,6 @@ def choose(
     Raises:
         InvalidParams: no such profile, or a number out of range.
     """
-    if name == "turbo":
-        raise InvalidParams("the profile turbo is not built yet", hint="Use --profile parallel.")
     if name not in profiles:
         raise InvalidParams(f"no profile {name!r}", hint=f"There are: {', '.join(profiles)}.")
     profile = profiles[name]

@@ -1,8 +1,8 @@
 """What can go from the Hugging Face cache, how much room that gives, and its removal. Blocking.
 
-Revisions go by huggingface_hub's own strategy, which knows what other revisions still show. Nothing
-outside the folder of the repository named is ever deleted: where newer versions keep content in a
-store that repositories share, only the link to it goes. Knows no jobs; the caller says what stays.
+Revisions go by huggingface_hub's own strategy, which knows what other revisions still show. Outside
+the folder of the repository named, only what nobody else links to in the shared store is deleted.
+Knows no jobs; the caller says what stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import CacheNotFound
 
 from moshid.downloads.cache import Cache
+from moshid.downloads.shared_store import SharedStore
 from moshid.errors import DownloadError
 
 STALE_S: Final = 86_400.0
@@ -37,7 +38,8 @@ STALE_S: Final = 86_400.0
 @dataclass(frozen=True, slots=True)
 class Removal:
     """Revisions of a repository that go, by commit, each with the bytes that it shows (what two
-    revisions share counts in both; ``freed_bytes`` counts it once). ``whole``: the folder goes."""
+    revisions share counts in both; ``freed_bytes`` counts it once). ``whole``: the folder goes;
+    ``payloads``: what it links to in the shared store."""
 
     repo: str
     folder: Path
@@ -45,6 +47,8 @@ class Removal:
     freed_bytes: int
     strategy: DeleteCacheStrategy | None
     whole: bool
+    store: SharedStore
+    payloads: tuple[Path, ...] = ()
 
     def carry_out(self) -> None:
         """Delete it.
@@ -56,6 +60,8 @@ class Removal:
             self.strategy.execute()
         if self.whole and self.folder.exists():
             shutil.rmtree(self.folder)  # what no revision shows, or what could not be deleted
+        for payload in self.payloads:
+            self.store.sweep(payload)
         for left in self.strategy.snapshots if self.strategy else ():
             if left.exists():
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(left))
@@ -108,7 +114,11 @@ def whole_repository(cache: Cache, repo: str) -> Removal | None:
         snapshots = sorted(folder.glob("snapshots/*"))
         commits = tuple((s.name, _bytes_of(f.resolve() for f in _files(s))) for s in snapshots)
         strategy = None
-    return Removal(repo, folder, commits, _bytes_of(_files(folder)), strategy, whole=True)
+    shared = cache.store.payloads_below(folder)
+    freed_bytes = _bytes_of(_files(folder)) + _freed_of(cache.store, shared)
+    return Removal(
+        repo, folder, commits, freed_bytes, strategy, True, cache.store, payloads=tuple(shared)
+    )
 
 
 def old_revisions(
@@ -123,9 +133,13 @@ def old_revisions(
         return None
     strategy = _strategy(info, [r.commit_hash for r in old])
     commits = tuple(sorted((r.commit_hash, r.size_on_disk) for r in old))
-    freed_bytes = _bytes_of(strategy.blobs)
     folder = cache.repo_dir(info.repo_id)
-    return Removal(info.repo_id, folder, commits, freed_bytes, strategy, whole=False)
+    below = cache.store.payloads_below(folder).items()
+    shared = {p: links for p, links in below if strategy.blobs.issuperset(links)}
+    freed_bytes = _bytes_of(strategy.blobs) + _freed_of(cache.store, shared)
+    return Removal(
+        info.repo_id, folder, commits, freed_bytes, strategy, False, cache.store, tuple(shared)
+    )
 
 
 def is_written(cache: Cache, repo: str) -> bool:
@@ -163,12 +177,17 @@ def orphans(cache: Cache, repo: str) -> list[Loose]:
 
 
 def _strategy(info: CachedRepoInfo, commits: Iterable[str]) -> DeleteCacheStrategy:
-    """huggingface_hub's plan for this repository alone, since a commit may be in two of them."""
+    """huggingface_hub's plan for this repository alone, since a commit may be in two of them. What
+    a blob links to is not the repository's; the link is."""
     strategy = HFCacheInfo(info.size_on_disk, frozenset({info}), []).delete_revisions(*commits)
     within = info.repo_path.resolve()
-    return replace(
-        strategy, blobs=frozenset(b for b in strategy.blobs if b.resolve().is_relative_to(within))
-    )
+    going = frozenset(b for b in strategy.blobs if b.resolve().is_relative_to(within))
+    links = [b for b in within.glob("blobs/*") if b.is_symlink()]
+    return replace(strategy, blobs=going.union(b for b in links if b.resolve() in strategy.blobs))
+
+
+def _freed_of(store: SharedStore, shared: Mapping[Path, Collection[Path]]) -> int:
+    return sum(store.freed_bytes(payload, set(links)) for payload, links in shared.items())
 
 
 def _partial(path: Path) -> Loose | None:

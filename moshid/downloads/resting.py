@@ -12,9 +12,9 @@ from pathlib import Path
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job
 from moshid.downloads.ledger import Counters, Ledger
-from moshid.downloads.runner import allocated_bytes, load_files
+from moshid.downloads.runner import load_files
 from moshid.downloads.states import FileState, JobState
-from moshid.downloads.volume import room_for
+from moshid.downloads.volume import allocated_bytes, room_for
 from moshid.errors import (
     DiskFull,
     DownloadNotFound,

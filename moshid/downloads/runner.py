@@ -9,32 +9,42 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from moshid.downloads.backoff import Backoff
+from moshid.downloads.allowance import Unlimited
+from moshid.downloads.backoff import Outage
 from moshid.downloads.digests import file_matches
 from moshid.downloads.disk import Partial
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import FileRow, Ledger
 from moshid.downloads.meter import Meter
-from moshid.downloads.pace import Gate, Tuner
+from moshid.downloads.pace import Gate
 from moshid.downloads.plan import bytes_done
 from moshid.downloads.probe import Prober
 from moshid.downloads.profiles import Profile
+from moshid.downloads.reach import Reach
+from moshid.downloads.route import Route
 from moshid.downloads.source import Patience, Source
+from moshid.downloads.stall import Stalls
 from moshid.downloads.states import FileState, JobState, of_files
 from moshid.downloads.tally import Tally
 from moshid.downloads.transfer import Transfer
-from moshid.downloads.volume import room_for
+from moshid.downloads.tuner import Tuner
+from moshid.downloads.volume import allocated_bytes, room_for, stat_of
 from moshid.errors import DiskFull, VolumeMissing
 from moshid.selection import FileSelector
 
 BLOBS_AT_ONCE: Final = 4
 TUNE_S: Final = 2.0
+ASK_AGAIN_MAX_S: Final = 5.0
+"""While nobody answers, one asks for all, so that it may ask this often."""
+
+SCOUTS_SHARE: Final = 0.5
+"""A scout follows the last one after such a part of the first wait: it asks for one connection, not
+for a server's work."""
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +71,7 @@ class JobRunner:
         select: FileSelector,
         told: Told,
         tally: Tally,
+        allowance: Unlimited,
         margin_bytes: int,
     ) -> None:
         self._engine = engine
@@ -68,10 +79,15 @@ class JobRunner:
         self._profile = profile
         self._told = told
         self._margin_bytes = margin_bytes
-        self._meter = Meter(job, tally)
-        self._patience = Patience(self._backoff, self._meter)
+        self._meter = Meter(job, tally, moved=allowance.moved)
+        self._patience = Patience(self._outage, self._meter)
         self._prober = Prober(engine.hub, select, self._patience)
-        self._gate = Gate(profile.connections_start)
+        self._route = Route(
+            Gate(profile.connections_start, allowance),
+            Stalls(profile.stall_timeout_s, asyncio.get_running_loop().time),
+            Reach(self._outage(SCOUTS_SHARE)),
+            self._meter,
+        )
         self._blobs = asyncio.Semaphore(BLOBS_AT_ONCE)
 
     async def run(self) -> None:
@@ -91,10 +107,13 @@ class JobRunner:
                     beat.cancel()
         finally:
             self._meter.stop()
+            await self._route.aftermath.close()
 
-    def _backoff(self) -> Backoff:
-        p = self._profile
-        return Backoff(p.retry_first_s, p.retry_max_s, self._engine.rng)
+    def _outage(self, share: float = 1.0) -> Outage:
+        p, clock = self._profile, asyncio.get_running_loop().time
+        return Outage(
+            share * p.retry_first_s, min(p.retry_max_s, ASK_AGAIN_MAX_S), self._engine.rng, clock
+        )
 
     async def _probe(self) -> None:
         """Pin the commit, and find out which files are wanted that were not wanted before."""
@@ -152,7 +171,7 @@ class JobRunner:
         return Transfer(
             self._engine,
             self._profile,
-            self._gate,
+            self._route,
             self._meter,
             source,
             files,
@@ -231,8 +250,8 @@ class JobRunner:
             await asyncio.sleep(TUNE_S)
             goodput_bps = (self._job.bytes_fetched - before_bytes) / TUNE_S
             troubles, self._meter.troubles = self._meter.troubles, 0
-            if self._job.connections:
-                await self._gate.resize(tuner.next(goodput_bps, troubles))
+            if self._job.connections and not self._route.reach.lost:
+                await self._route.gate.resize(tuner.next(goodput_bps, troubles))
 
 
 async def write_refs(engine: Engine, job: Job) -> None:
@@ -269,18 +288,3 @@ async def _load_file(engine: Engine, repo: str, row: FileRow) -> JobFile:
 def _exists(*paths: Path) -> bool:
     """Whether one of them is there, as far as can be seen. Blocking."""
     return any(os.path.exists(p) for p in paths)
-
-
-def allocated_bytes(path: Path) -> int:
-    """How much room a file takes on its volume already. Blocking."""
-    with suppress(FileNotFoundError):
-        return path.stat().st_blocks * 512
-    return 0
-
-
-def stat_of(path: Path) -> tuple[int, int, int] | None:
-    """Size, mtime in ns and inode of a file, if there is one. Blocking."""
-    with suppress(FileNotFoundError):
-        stat = path.stat()
-        return stat.st_size, stat.st_mtime_ns, stat.st_ino
-    return None

@@ -1,4 +1,4 @@
--- The chunk ledger, version 2. Times are seconds since the epoch; digests are raw SHA-256.
+-- The chunk ledger, version 3. Times are seconds since the epoch; digests are raw bytes.
 -- Changing it: add a migration to ledger_file.py, and raise nothing here by hand.
 
 CREATE TABLE meta (
@@ -21,7 +21,9 @@ CREATE TABLE jobs (
     bytes_rescued  INTEGER NOT NULL DEFAULT 0,
     chunks_corrupt INTEGER NOT NULL DEFAULT 0,
     retries        INTEGER NOT NULL DEFAULT 0,
-    created_s      REAL NOT NULL
+    created_s      REAL NOT NULL,
+    priority       INTEGER NOT NULL DEFAULT 0,  -- 1 high, 0 normal, -1 low
+    limit_bps      INTEGER                      -- the user's own, in bytes per second, if any
 ) STRICT;
 
 -- NULLs differ from each other, so unresolved jobs do not collide.
@@ -57,7 +59,14 @@ CREATE TABLE blobs (                     -- content by digest, whichever jobs wa
     chunk_bytes INTEGER NOT NULL,
     boot_id     TEXT NOT NULL,           -- the boot in which the chunks were last trusted
     device      INTEGER NOT NULL,        -- the partial file they lie in
-    inode       INTEGER NOT NULL
+    inode       INTEGER NOT NULL,
+    digest_kind TEXT NOT NULL DEFAULT 'sha256' -- of its chunks' digests: sha256 or xxh3
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sources (                   -- files and folders that may hold bytes of a job's files
+    job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    path   TEXT NOT NULL,
+    PRIMARY KEY (job_id, path)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE chunks (                    -- a row once something of the chunk is durable

@@ -9,35 +9,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from moshid.downloads import probe, resting
 from moshid.downloads.cache import Cache
+from moshid.downloads.controls import Controls
+from moshid.downloads.donors import check_sources
 from moshid.downloads.engine import Engine
 from moshid.downloads.entries import Entries, Entry, new_id
 from moshid.downloads.hub import HubPlace
-from moshid.downloads.job import Job, JobError, VerifyReport
+from moshid.downloads.job import Job, VerifyReport
 from moshid.downloads.ledger import JobRow, Ledger, Want
-from moshid.downloads.opening import Parts, open_engine
+from moshid.downloads.limits import Limits
+from moshid.downloads.manner import Manner
+from moshid.downloads.mending import Mending
+from moshid.downloads.names import check_names
+from moshid.downloads.opening import Parts, open_engine, open_line
 from moshid.downloads.profiles import PROFILES, Profile, choose
-from moshid.downloads.runner import JobRunner, Told, write_refs
+from moshid.downloads.runner import write_refs
 from moshid.downloads.site import site_of
 from moshid.downloads.space import Space
 from moshid.downloads.states import JobState
 from moshid.downloads.steering import Steering
-from moshid.downloads.tally import Tally
+from moshid.downloads.terms import AS_THEY_ARE, Terms
 from moshid.downloads.urls import Urls
-from moshid.downloads.verify import cached_job, forget_bad, verify_files
+from moshid.downloads.work import Work
 from moshid.errors import (
     DownloadNetwork,
     DownloadNotFound,
-    InternalError,
     MoshidError,
     NoSuchJob,
     ShuttingDown,
-    from_data,
 )
 from moshid.events import Bus
 from moshid.selection import FileSelector
@@ -60,20 +64,35 @@ class DownloadService:
         parts: Parts | None = None,
     ) -> None:
         self._settings = settings
-        self._select = select
         self._place = place or HubPlace.from_environment()
         self._profiles = profiles
         self._parts = parts or Parts()
         self._cache = Cache(self._place.cache_dir)
         self._entries = Entries(bus)
-        self._turns = asyncio.Semaphore(self._parts.jobs_at_once)
+        limits = Limits.of_settings(settings)
+        self._line = open_line(limits, self._parts)
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
         self._steering = Steering(self._entries, self._work)
         self.space = Space(
             self._cache, self._entries, self._starting, self._steering, self._running
         )
-        self.urls = Urls(self._entries, self._profiles, self._running, self._entered)
+        self._work_on = Work(
+            entries=self._entries,
+            line=self._line,
+            select=select,
+            profiles=profiles,
+            progress_s=1.0 / max(settings.download_progress_hz, 0.1),
+            margin_bytes=self._parts.margin_bytes,
+            offline=self._place.offline,
+        ).on
+        self._mending = Mending(
+            self._cache, self._entries, self._steering, self._running, self.start, self.wait
+        )
+        self.controls = Controls(limits, self._entries, self._line, self._running)
+        self.urls = Urls(
+            self._entries, self._profiles, settings.download_profile, self._running, self._entered
+        )
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Serve until cancelled; ``started`` is set when jobs can be started.
@@ -83,6 +102,7 @@ class DownloadService:
         """
         async with open_engine(self._settings, self._place, self._cache, self._parts) as engine:
             await self._entries.load(engine)
+            await self.controls.load(engine)
             try:
                 async with asyncio.TaskGroup() as group:
                     self._engine, self._steering.group = engine, group
@@ -90,6 +110,7 @@ class DownloadService:
                         if entry.job.state is JobState.QUEUED:
                             self._steering.spawn(entry)
                     group.create_task(self._watch_resting(engine))
+                    group.create_task(self._line.run())
                     started.set()
             finally:
                 self._engine = self._steering.group = None
@@ -102,30 +123,39 @@ class DownloadService:
         revision: str = "main",
         quality: str = "auto",
         files: Sequence[str] | None = None,
-        profile: str = "auto",
+        profile: str | None = None,
         chunk_bytes: int | None = None,
         workers: int | None = None,
+        terms: Terms = AS_THEY_ARE,
     ) -> tuple[Job, bool]:
         """Start a job, or add to the one there is for this commit. Returns it, and whether it is
-        new. A line that is down is no error: the job waits for it.
+        new. A line that is down is no error: the job waits for it. Profile, chunk size and workers
+        that are named count for the job from now on; files that are begun keep their chunks.
 
         Raises:
-            InvalidParams: no such profile, or a number out of range.
+            InvalidParams: no such profile, a number out of range, a name or source that is none.
             DownloadError: the Hub says no.
         """
+        manner = Manner(profile, chunk_bytes, workers)
+        profile = profile or self._settings.download_profile
         choose(self._profiles, profile, chunk_bytes=chunk_bytes, workers=workers)
+        check_names(revision, files or ())
         engine = self._running()
         want = Want("" if files else quality, tuple(sorted(files or ())))
         commit = await self._resolve(engine, repo, revision, want.files)
         where = (self._place.endpoint, repo, revision, commit)
         row = JobRow(new_id(), *where, profile, chunk_bytes, workers, JobState.QUEUED)
-        return await self._entered(engine, row, want)
+        return await self._entered(engine, row, want, replace(terms, manner=manner))
 
     async def wait(self, job_id: str) -> Job:
-        """The job when it is done, failed or cancelled. A paused job is waited for."""
-        entry = self._entries.get(job_id)
-        await entry.finished.wait()
+        """The job when it is done, failed or cancelled. A paused job is waited for; of one that
+        becomes part of another, the other."""
+        entry = await self._entries.get(job_id).end()
         return entry.job.copy()
+
+    def knows(self, job_id: str) -> bool:
+        """Whether this is a job's id, or that of one which became part of another."""
+        return self._entries.by_id(job_id) is not None
 
     def list(self) -> list[Job]:
         """All jobs, oldest first."""
@@ -154,25 +184,12 @@ class DownloadService:
             NoSuchJob: neither a job nor in the cache.
             MoshidError: what stopped the repair.
         """
-        engine = self._running()
-        job = await self._known_or_cached(engine, id_or_repo)
-        here = await site_of(engine, self._entries.get(job.id).row) if job.id else engine
-        report = await verify_files(here, job.repo, job.files)
-        if report.ok or not repair:
-            return report
-        before_bytes = job.bytes_fetched
-        if job.id:
-            entry = self._entries.get(job.id)
-            await self._steering.alone(entry, lambda: self._repair(here, entry, report))
-        else:
-            paths = [f.path for f in job.files]
-            job, _created = await self.start(job.repo, revision=job.commit, files=paths)
-        job = await self.wait(job.id)
-        if job.error is not None:
-            raise from_data(job.error.message, {"kind": job.error.kind, "hint": job.error.hint})
-        report = await verify_files(here, job.repo, job.files)
-        report.repaired_bytes = job.bytes_fetched - before_bytes
-        return report
+        return await self._mending.verify(id_or_repo, repair=repair)
+
+    @property
+    def cache_dir(self) -> Path:
+        """The Hub cache."""
+        return self._place.cache_dir
 
     def on_disk(self, repo: str, revision: str = "main") -> dict[str, Path]:
         """What the cache holds of a repository: path in it → file."""
@@ -201,32 +218,30 @@ class DownloadService:
         there = await asyncio.to_thread(self._cache.files, entry.job.repo, entry.job.commit)
         return all(f.path in there for f in entry.job.files)
 
-    async def _known_or_cached(self, engine: Engine, id_or_repo: str) -> Job:
-        """The job itself; for a snapshot that another tool made, one without an id."""
-        try:
-            return self._entries.get(id_or_repo).job
-        except NoSuchJob:
-            job = await engine.on_disk(cached_job, self._cache, id_or_repo)
-            if job is None:
-                raise
-            return job
+    async def _entered(
+        self, engine: Engine, row: JobRow, want: Want, terms: Terms
+    ) -> tuple[Job, bool]:
+        sources = await asyncio.to_thread(check_sources, terms.sources)
+        terms = replace(terms, sources=tuple(map(str, sources)))
+        return await self._steering.through(self._enter(engine, row, want, terms))
 
-    async def _entered(self, engine: Engine, row: JobRow, want: Want) -> tuple[Job, bool]:
-        return await self._steering.through(self._enter(engine, row, want))
-
-    async def _enter(self, engine: Engine, row: JobRow, want: Want) -> tuple[Job, bool]:
+    async def _enter(
+        self, engine: Engine, row: JobRow, want: Want, terms: Terms
+    ) -> tuple[Job, bool]:
         """Make or find the job, and add what is wanted now."""
         async with self._starting:
             entry = self._entries.find(row.endpoint, row.repo, row.revision, row.commit_hash)
             created = entry is None
             entry = entry or await self._entries.create(engine, row)
         async with entry.lock:
-            self._entries.get(entry.job.id)  # refuses one that was forgotten meanwhile
+            if self._entries.get(entry.job.id) is not entry:  # refuses a forgotten one
+                return await self._enter(engine, row, want, terms)
             await resting.forget_given_up(engine, entry.job)
+            more = await self._entries.agree(engine, entry, terms)
             await engine.ledger.call(Ledger.add_ref, entry.job.id, row.revision)
             new = await engine.ledger.call(Ledger.add_want, entry.job.id, want)
             if new or entry.job.state is not JobState.DONE or not await self._is_whole(entry):
-                await self._steering.queue(engine, entry, restart=new)
+                await self._steering.queue(engine, entry, restart=new or more)
             else:
                 await write_refs(await site_of(engine, entry.row), entry.job)
             return entry.job.copy(), created
@@ -238,49 +253,8 @@ class DownloadService:
         await self._steering.alone(entry, lambda: change(engine, entry))
         return entry.job.copy()
 
-    async def _repair(self, engine: Engine, entry: Entry, report: VerifyReport) -> None:
-        await self._steering.stop(entry)
-        entry.job.chunks_corrupt += await forget_bad(engine, report)
-        await self._steering.queue(engine, entry)
-
     async def _work(self, entry: Entry) -> None:
-        """The task of one job; whatever stops it becomes its state."""
-        engine = self._running()
-        try:
-            async with self._turns:
-                tally = await engine.on_disk(Tally, engine.tallies / entry.job.id)
-                with closing(tally):
-                    here = await site_of(engine, entry.row)
-                    await self._runner(here, entry, tally).run()
-        except (MoshidError, BaseExceptionGroup) as e:
-            if not entry.stopping:
-                await self._rest(engine, entry, resting.cause(e, offline=self._place.offline))
-        except Exception:
-            log.exception("a download failed", extra={"id": entry.job.id})
-            await self._rest(engine, entry, InternalError("the download met an unexpected fault"))
-        else:
-            await self._entries.move(engine, entry, JobState.DONE)
-        finally:
-            entry.task = None
-
-    async def _rest(self, engine: Engine, entry: Entry, error: MoshidError) -> None:
-        paused = isinstance(error, resting.PAUSING)
-        state = JobState.PAUSED if paused else JobState.FAILED
-        await self._entries.move(engine, entry, state, JobError.of(error))
-
-    def _runner(self, engine: Engine, entry: Entry, tally: Tally) -> JobRunner:
-        row = entry.row
-        profile = choose(
-            self._profiles, row.profile, chunk_bytes=row.chunk_bytes, workers=row.workers
-        )
-        told = Told(
-            moved=lambda state: self._entries.show(entry, state),
-            moving=lambda: self._entries.tell(entry),
-            pinned=lambda commit: self._entries.pin(entry, commit),
-            progress_s=1.0 / max(self._settings.download_progress_hz, 0.1),
-        )
-        margin_bytes = self._parts.margin_bytes
-        return JobRunner(engine, entry.job, profile, self._select, told, tally, margin_bytes)
+        await self._work_on(self._running(), entry)
 
     async def _watch_resting(self, engine: Engine) -> None:
         """Let jobs go on that were paused for want of room, a volume or a lock."""
@@ -289,11 +263,15 @@ class DownloadService:
             for entry in self._entries.all():
                 if not resting.is_waiting(entry.job) or entry.task is not None:
                     continue
-                here = await site_of(engine, entry.row)
-                if await resting.may_go_on(here, entry.job, self._parts.margin_bytes):
-                    with suppress(NoSuchJob):  # forgotten meanwhile
-                        await self._steering.alone(entry, partial(self._go_on, engine, entry))
+                try:
+                    await self._steering.alone(entry, partial(self._go_on, engine, entry))
+                except NoSuchJob:
+                    log.info("a paused job was forgotten", extra={"id": entry.job.id})
+                except MoshidError as e:  # of the ledger's, say: the next look may be luckier
+                    log.warning("a paused job cannot go on", extra={"why": e.message})
 
     async def _go_on(self, engine: Engine, entry: Entry) -> None:
-        if resting.is_waiting(entry.job):
+        here = await site_of(engine, entry.row)
+        ready = await resting.may_go_on(here, entry.job, self._parts.margin_bytes)
+        if ready and resting.is_waiting(entry.job):
             await self._steering.queue(engine, entry)

@@ -11,32 +11,49 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from moshid.downloads.backoff import Backoff
-from moshid.downloads.hub import Absent, Hub
+from moshid.downloads.alternates import Alternates
+from moshid.downloads.backoff import Outage
+from moshid.downloads.givers import Givers, Misses
 from moshid.downloads.meter import Meter
-from moshid.errors import DownloadError, DownloadNetwork, DownloadNotFound
+from moshid.downloads.remote import Hub, RemoteFile, Wanted
+from moshid.errors import DownloadNetwork
 
 T = TypeVar("T")
 
 WHOLES_MAX: Final = 4
 """So many times in a row the whole file instead of a range: the server knows no ranges."""
 
+MISSES_MAX: Final = 3
+"""So many attempts in a row without a byte of the file, and another endpoint is asked for it."""
+
+BUSY_S: Final = 5.0
+"""A server that wants to be left alone for so long is not waited for, if there is another."""
+
+RETURN_S: Final = 30.0
+"""So often one connection tries whether the first endpoint is back."""
+
+FRESH_S: Final = 2.0
+"""Who named a link so lately was reached: if its host cannot be, the line is not to blame."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A URL that gives the file's bytes for a while, and the headers it wants."""
+    """A URL that gives the file's bytes for a while, the headers it wants, the endpoint that named
+    it, and when (by the source's clock)."""
 
     url: str
     headers: dict[str, str]
+    origin: str = ""
+    named_s: float = 0.0
 
 
 class Patience:
     """Asks until there is an answer. ``meter`` shows meanwhile what is wrong."""
 
-    def __init__(self, backoff: Callable[[], Backoff], meter: Meter) -> None:
-        self._backoff = backoff
+    def __init__(self, outage: Callable[[], Outage], meter: Meter) -> None:
+        self._outage = outage
         self._meter = meter
 
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -45,13 +62,13 @@ class Patience:
         Raises:
             DownloadError: any other error of the download tree.
         """
-        backoff = self._backoff()
+        outage = self._outage()
         while True:
             try:
                 answer = await ask()
             except DownloadNetwork as e:
                 self._meter.setback(e)
-                wait_s = max(backoff.next_s(), e.facts.get("wait_s") or 0.0)
+                wait_s = max(outage.next_s(), e.facts.get("wait_s") or 0.0)
                 log.info("asking again", extra={"why": e.message, "wait_s": round(wait_s, 1)})
                 await asyncio.sleep(wait_s)
             else:
@@ -59,23 +76,31 @@ class Patience:
 
 
 class Source:
-    """The bytes of one file at one commit."""
+    """The bytes of one file at one commit, from one of the endpoints that ``hub`` has."""
 
     def __init__(
         self, hub: Hub, patience: Patience, repo: str, commit: str, path: str, etag: str, size: int
     ) -> None:
-        self._hub = hub
+        self._hub = hub if isinstance(hub, Alternates) else Alternates.only(hub)
         self._patience = patience
-        self._where = (repo, commit, path)
-        self._what = (etag, size)
+        self._wanted = Wanted(repo, commit, path, etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
         self._wholes = 0
+        self._misses = Misses()
+        self._return_s = 0.0
+        self.givers = Givers(self._hub, path)
+        """Which endpoint gave which chunk."""
 
     @property
     def in_one_piece(self) -> bool:
         """Whether the server gives the file only as a whole."""
         return self._wholes >= WHOLES_MAX
+
+    @property
+    def gave_whole(self) -> bool:
+        """Whether the server's last answer was the file as a whole."""
+        return self._wholes > 0
 
     def gave(self, *, whole: bool) -> None:
         """The server answered a range with the whole file, or as it should."""
@@ -90,21 +115,61 @@ class Source:
         async with self._lock:
             if self._link is None:
                 self._link = await self._patience.insist(self._renew)
-            return self._link
+            link, now_s = self._link, self._hub.clock()
+            if link.origin == self._hub.main.name or now_s < self._return_s:
+                return link
+            self._return_s = now_s + RETURN_S
+        return await self._trial() or link
+
+    def is_fresh(self, link: Link) -> bool:
+        """Whether it was named just now."""
+        return self._hub.clock() - link.named_s < FRESH_S
 
     def expire(self, link: Link | None = None) -> None:
         """The link (whichever it is, if None is given) is no longer good."""
         if link is None or self._link is link:
             self._link = None
 
+    def took(self, link: Link, chunk: int, have_bytes: int) -> None:
+        """Bytes of a chunk have come over this link; ``have_bytes`` of the file are there."""
+        self._misses = Misses(have_bytes)
+        self.givers.took(link.origin, chunk)
+        self._hub.brought(link.origin)
+        moved = self._link is not None and self._link.origin != link.origin
+        if moved and link.origin == self._hub.main.name:
+            self._link = link  # the trial went well
+
+    def missed(self, link: Link, have_bytes: int, wait_s: float | None = None) -> bool:
+        """An attempt over this link brought nothing; ``have_bytes`` of the file are there, and the
+        server wants ``wait_s`` of patience. Whether the next attempt goes elsewhere."""
+        if self._link is not None and self._link.origin != link.origin:
+            self._hub.failed(link.origin, wait_s)
+            return True  # it was a trial, or others have left before
+        busy = wait_s is not None and wait_s >= BUSY_S
+        self._misses = self._misses.more(have_bytes)
+        if not busy and self._misses.count < MISSES_MAX:
+            return False
+        if not self._hub.has_other(self._wanted, link.origin):
+            return False
+        self._hub.failed(link.origin, wait_s)
+        self._misses = Misses(have_bytes)
+        self._return_s = self._hub.clock() + RETURN_S
+        self.expire()
+        return True
+
+    async def _trial(self) -> Link | None:
+        """A link of the first endpoint's for one connection, while the others stay where they are;
+        None while it is not worth a try."""
+        if not self._hub.may_return(self.givers.shunned):
+            return None
+        try:
+            return await self._over(await self._hub.at_main(self._wanted))
+        except DownloadNetwork:
+            return None
+
     async def _renew(self) -> Link:
-        repo, _commit, path = self._where
-        found = await self._hub.head(*self._where)
-        if isinstance(found, Absent):
-            raise DownloadNotFound(f"{repo} no longer has {path}")
-        if (found.etag, found.size) != self._what:
-            raise DownloadError(
-                f"{repo} no longer has {path} as it was when the job began",
-                hint="Cancel the job and start it again.",
-            )
-        return Link(found.location, await self._hub.headers(found.location))
+        return await self._over(await self._hub.locate(self._wanted, self.givers.shunned))
+
+    async def _over(self, found: RemoteFile) -> Link:
+        headers = await self._hub.headers(found.location, found.origin)
+        return Link(found.location, headers, found.origin, self._hub.clock())

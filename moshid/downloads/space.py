@@ -42,7 +42,8 @@ class DeletedRevision(msgspec.Struct, frozen=True):
 
 
 class DeletedFile(msgspec.Struct, frozen=True):
-    """A partial file that went, or would. ``path``: within the Hugging Face cache."""
+    """A partial file that went, or would: ``path`` is within the Hugging Face cache. Or a
+    quantised copy, whose ``path`` is absolute."""
 
     path: str
     bytes: int

@@ -36,7 +36,8 @@ class Steering:
 
         async def locked() -> T:
             async with entry.lock:
-                self._entries.get(entry.job.id)  # refuses one that was forgotten meanwhile
+                if self._entries.get(entry.job.id) is not entry:  # refuses a forgotten one
+                    raise WrongJobState(f"job {entry.job.id} became part of another just now")
                 return await change()
 
         return await self.through(locked())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,17 +14,19 @@ from moshid.downloads.engine import Engine
 from moshid.downloads.entries import Entries, Entry, new_id
 from moshid.downloads.job import Job
 from moshid.downloads.ledger import JobRow, Ledger, Want
+from moshid.downloads.manner import Manner
 from moshid.downloads.output import Output, check_output, endpoint_of
 from moshid.downloads.profiles import Profile, choose
-from moshid.downloads.runner import stat_of
 from moshid.downloads.site import site_of
 from moshid.downloads.states import FINISHED, JobState
+from moshid.downloads.terms import AS_THEY_ARE, Terms
+from moshid.downloads.volume import stat_of
 from moshid.downloads.web import check_url
 from moshid.errors import InvalidParams, OutputUnusable
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
-Enter = Callable[[Engine, JobRow, Want], Awaitable[tuple[Job, bool]]]
+Enter = Callable[[Engine, JobRow, Want, Terms], Awaitable[tuple[Job, bool]]]
 
 
 class Urls:
@@ -33,11 +36,13 @@ class Urls:
         self,
         entries: Entries,
         profiles: Mapping[str, Profile],
+        default_profile: str,
         engine: Callable[[], Engine],
         enter: Enter,
     ) -> None:
         self._entries = entries
         self._profiles = profiles
+        self._default_profile = default_profile
         self._engine = engine
         self._enter = enter
 
@@ -47,9 +52,10 @@ class Urls:
         sha256: str,
         output: str,
         *,
-        profile: str = "auto",
+        profile: str | None = None,
         chunk_bytes: int | None = None,
         workers: int | None = None,
+        terms: Terms = AS_THEY_ARE,
     ) -> tuple[Job, bool]:
         """Start to fetch a URL's file, or join the job there is for this URL, digest and output.
         Returns the job, and whether it is new. Hashes a file that is at ``output`` already.
@@ -58,6 +64,8 @@ class Urls:
             InvalidParams: one of the values is of no use.
             OutputUnusable: the file cannot be put there.
         """
+        terms = replace(terms, manner=Manner(profile, chunk_bytes, workers))
+        profile = profile or self._default_profile
         choose(self._profiles, profile, chunk_bytes=chunk_bytes, workers=workers)
         url, path = check_url(url), check_output(output)
         if _SHA256.fullmatch(sha256) is None:
@@ -68,7 +76,7 @@ class Urls:
         found = self._entries.find(*where)
         self._refuse_rivals(row, found)
         await self._check(engine, found.row if found else row, path)
-        return await self._enter(engine, row, Want("", (str(path),)))
+        return await self._enter(engine, row, Want("", (str(path),)), terms)
 
     def _refuse_rivals(self, row: JobRow, found: Entry | None) -> None:
         for entry in self._entries.all():

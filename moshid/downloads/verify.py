@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moshid.downloads.cache import Cache
-from moshid.downloads.digests import file_matches, sha256_of
+from moshid.downloads.digests import digest_of, file_matches
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import FileReport, Job, JobFile, VerifyReport
 from moshid.downloads.ledger import Ledger
@@ -53,11 +53,7 @@ def _bad_chunks(path: Path, chunks: Sequence[Chunk]) -> list[int]:
     """Indices of the done chunks whose bytes are not what they were when they came. Blocking."""
     with path.open("rb") as content:
         fd = content.fileno()
-        return [
-            c.index
-            for c in chunks
-            if c.done and sha256_of(fd, c.range.start, c.range.stop) != c.digest
-        ]
+        return [c.index for c in chunks if c.done and digest_of(fd, c) != c.digest]
 
 
 async def forget_bad(engine: Engine, report: VerifyReport) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -97,3 +98,18 @@ def disk_error(
         f"{name} cannot be used: {error.strerror} ({error.filename or 'in a partial file'})",
         hint=hint,
     )
+
+
+def allocated_bytes(path: Path) -> int:
+    """How much room a file takes on its volume already. Blocking."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_blocks * 512
+    return 0
+
+
+def stat_of(path: Path) -> tuple[int, int, int] | None:
+    """Size, mtime in ns and inode of a file, if there is one. Blocking."""
+    with suppress(FileNotFoundError):
+        stat = path.stat()
+        return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return None

@@ -4,8 +4,9 @@ Pure, no numerical library. What files a repository has is ``files``'s to know; 
 offered here too.
 
 The rule: the quality's own file on disk, if there is one; else bf16 on disk, quantised at load;
-else the pre-quantised repository. ``auto`` takes the best of what is on disk that suits the memory,
-and with nothing on disk what suits the memory.
+else the pre-quantised repository. ``auto`` takes the best of what is on disk that suits the
+machine, and with nothing on disk what suits the machine (the module ``auto`` says how). It never
+leaves what is on disk for a download, so that loading by it always works; it says what to fetch.
 """
 
 from __future__ import annotations
@@ -13,24 +14,22 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from moshid.errors import ModelNotFound
-from moshid.model import memory
+from moshid.model import auto, machine
+from moshid.model.auto import Candidate, Chosen, Decision, Verdict
 from moshid.model.files import CheckpointPaths as CheckpointPaths
 from moshid.model.files import locate as locate
-from moshid.model.files import qualities_on_disk
+from moshid.model.files import qualities_on_disk, weights_bytes
 from moshid.model.files import select_files as select_files
-
-QUALITIES: Final = ("bf16", "q8", "q4")
-"""Best first."""
-
-MEMORY_SHARE: Final = 0.4
-"""``auto`` takes a quality whose weights stay below this share of the machine's memory: the rest
-is the cache of keys and values, the system's and other programs'."""
+from moshid.model.machine import Machine
+from moshid.model.qualities import QUALITIES as QUALITIES
+from moshid.model.qualities import size_as
 
 _REPO_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """What the Hub allows, and what is safe as a name of a folder."""
@@ -40,18 +39,22 @@ OnDisk = Callable[[str], Mapping[str, Path]]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A model by name. ``repos`` and ``sizes_bytes`` (weights) by quality, as far as known."""
+    """A model by name. ``repos``, ``sizes_bytes`` and ``digests`` (SHA-256, of the weights) by
+    quality, as far as known."""
 
     name: str
     description: str
     repos: dict[str, str]
     sizes_bytes: dict[str, int]
     revision: str = "main"
+    digests: dict[str, str] = {}
 
 
 class Choice(msgspec.Struct, frozen=True):
     """Where a model of a quality comes from. ``quality`` is what it will run as; ``fetch`` what
-    the repository is asked for (bf16 when it is quantised at load)."""
+    the repository is asked for (bf16 when it is quantised at load), of ``size_bytes``;
+    ``loaded_bytes`` is what the weights take in memory; ``lasting``: what ``auto`` should remember
+    of it."""
 
     name: str
     repo: str
@@ -61,21 +64,37 @@ class Choice(msgspec.Struct, frozen=True):
     on_disk: bool
     size_bytes: int | None
     reason: str
+    loaded_bytes: int | None = None
+    lasting: Chosen | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What ``auto`` decides by, besides what is on disk. ``free_bytes``: memory that can be had
+    now; ``verdict_of``: ``(name, quality, size in bytes)`` → what was measured here."""
+
+    machine: Machine
+    free_bytes: int | None = None
+    verdict_of: Callable[[str, str, int | None], Verdict | None] = lambda *_what: None
+    chosen: Callable[[str], Chosen | None] = lambda _name: None
+    """What it took of a model before."""
+
+
+# bf16 is the file; q8 and q4 are the tensors alone, some 100 kB less than their files.
 _SEVEN_B: Final = {"bf16": 15_375_697_208, "q8": 8_168_645_376, "q4": 4_805_385_728}
+_MOSHIKO_BF16: Final = "b9a46943f30c38ebed71581b6e4ef89a1285c8d404dc3aea3af1c3efdc7395df"
 
 
-def _kyutai(name: str, description: str) -> Entry:
+def _kyutai(name: str, description: str, digests: dict[str, str]) -> Entry:
     repos = {quality: f"kyutai/{name}-mlx-{quality}" for quality in QUALITIES}
-    return Entry(name, description, repos, _SEVEN_B)
+    return Entry(name, description, repos, _SEVEN_B, digests=digests)
 
 
 CATALOGUE: Final[dict[str, Entry]] = {
     entry.name: entry
     for entry in (
-        _kyutai("moshiko", "Moshi, 7B, a male voice"),
-        _kyutai("moshika", "Moshi, 7B, a female voice"),
+        _kyutai("moshiko", "Moshi, 7B, a male voice", {"bf16": _MOSHIKO_BF16}),
+        _kyutai("moshika", "Moshi, 7B, a female voice", {}),
         Entry(
             "demo",
             "a parrot that repeats you: the demonstration's model, served on loopback",
@@ -103,6 +122,7 @@ def resolve(name: str) -> Entry:
                 name=name,
                 repos={quality: name},
                 sizes_bytes={quality: entry.sizes_bytes[quality]},
+                digests={q: d for q, d in entry.digests.items() if q == quality},
             )
     if _REPO_NAME.fullmatch(name):
         quality = _quality_in_name(name.partition("/")[2])
@@ -117,24 +137,51 @@ def resolve(name: str) -> Entry:
 
 
 def choose(
-    entry: Entry, quality: str, on_disk: OnDisk, *, memory_bytes: int | None = None
+    entry: Entry, quality: str, on_disk: OnDisk, *, situation: Situation | None = None
 ) -> Choice:
-    """Which repository a quality comes from, by the rule above.
+    """Which repository a quality comes from, by the rule above. Reads the disk.
 
-    ``memory_bytes`` is the machine's memory, asked of the system when not given.
+    ``situation``: this machine, with nothing measured, when not given.
 
     Raises:
         ModelNotFound: the entry has no such quality, nor bf16 to make it from.
     """
     have = {q: repo for q, repo in entry.repos.items() if q in qualities_on_disk(on_disk(repo))}
+    sizes = dict(entry.sizes_bytes)
+    for repo in have.values():
+        sizes |= weights_bytes(on_disk(repo))
     if quality != "auto":
-        return _choice(entry, quality, have, f"{quality} was asked for")
-    limit = MEMORY_SHARE * (memory.total_bytes() if memory_bytes is None else memory_bytes)
+        choice = _choice(entry, quality, have, f"{quality} was asked for")
+    else:
+        decision = _decide(entry, have, sizes, situation or Situation(machine.here()))
+        choice = _choice(entry, decision.quality, have, decision.why)
+        if have and decision.lasting:
+            lasting = Chosen(decision.quality, list(decision.among))
+            choice = msgspec.structs.replace(choice, lasting=lasting)
+    return msgspec.structs.replace(choice, loaded_bytes=_size_of(choice.quality, sizes))
+
+
+def _decide(
+    entry: Entry, have: Mapping[str, str], sizes: Mapping[str, int], situation: Situation
+) -> Decision:
     possible = [q for q in QUALITIES if q in (have or entry.repos) or "bf16" in have]
-    suiting = [q for q in possible if entry.sizes_bytes.get(q, 0) <= limit]
-    best = suiting[0] if suiting else possible[-1]
-    where = "on disk" if have else "on the Hub"
-    return _choice(entry, best, have, f"the best {where} for {limit / 1e9:.1f} GB of weights")
+    smaller = [q for q in QUALITIES[QUALITIES.index(possible[-1]) + 1 :] if q in entry.repos]
+    advice = "get a smaller one: moshi-client download {} --quality {}"
+    return auto.decide(
+        [Candidate(q, _size_of(q, sizes)) for q in possible],
+        situation.machine,
+        where="on disk" if have else "on the Hub",
+        free_bytes=situation.free_bytes if have else None,  # a download takes its time
+        verdict_of=lambda q, size_bytes: situation.verdict_of(entry.name, q, size_bytes),
+        advice=advice.format(entry.name, smaller[0]) if smaller else None,
+        before=situation.chosen(entry.name) if have else None,
+    )
+
+
+def _size_of(quality: str, sizes: Mapping[str, int]) -> int | None:
+    if quality in sizes:
+        return sizes[quality]
+    return size_as(quality, sizes["bf16"]) if "bf16" in sizes else None
 
 
 def _choice(entry: Entry, quality: str, have: Mapping[str, str], reason: str) -> Choice:

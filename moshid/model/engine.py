@@ -15,15 +15,41 @@ FRAME_BUDGET_MS = 80.0
 
 Takes = Literal["tokens", "pcm"]
 
+REPETITION_WINDOW_MAX = 3000
+"""Four minutes of text tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy; top-k 0 draws from the whole vocabulary."""
+    """How tokens are drawn, by the field's names.
+
+    Temperature 0 is greedy; top-k 0 draws from the whole vocabulary, top-p 1 from all of it, too;
+    both together: top-p of the k. The repetition penalty divides a positive logit, and multiplies
+    a negative one, of the words among the last ``text_repetition_window`` text tokens (Keskar et
+    al., "CTRL", 2019); 1 is none. Padding is no word.
+    """
 
     text_temperature: float = 0.8
     text_top_k: int = 25
     audio_temperature: float = 0.8
     audio_top_k: int = 250
+    text_top_p: float = 1.0
+    audio_top_p: float = 1.0
+    text_repetition_penalty: float = 1.0
+    text_repetition_window: int = 64
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no draw can be made of."""
+        if min(self.text_temperature, self.audio_temperature) < 0:
+            raise ValueError("a temperature is below 0")
+        if min(self.text_top_k, self.audio_top_k) < 0:
+            raise ValueError("a top-k is below 0")
+        if not (0 < self.text_top_p <= 1 and 0 < self.audio_top_p <= 1):
+            raise ValueError("a top-p is outside 0 < p <= 1")
+        if self.text_repetition_penalty <= 0:
+            raise ValueError("the repetition penalty is not above 0")
+        if not 1 <= self.text_repetition_window <= REPETITION_WINDOW_MAX:
+            raise ValueError(f"the repetition window is outside 1..{REPETITION_WINDOW_MAX}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ _MOSHI_KEYS: Final = frozenset({"dim", "num_layers", "n_q", "dep_q", "card", "te
 
 class CheckpointPaths(msgspec.Struct, frozen=True):
     """The files of one model. ``config`` None is v0.1, ``codec_config`` None the standard Mimi;
-    ``quality`` is what it is to run as, which the weights may have to be quantised to."""
+    ``quality`` is what it is to run as, which the weights may have to be quantised to; ``store`` is
+    the folder of quantised copies, None: none are kept."""
 
     quality: str
     config: Path | None
@@ -40,6 +41,7 @@ class CheckpointPaths(msgspec.Struct, frozen=True):
     codec_kind: str
     codebooks: int
     delay_frames: int
+    store: Path | None = None
 
     def codec_spec(self) -> dict[str, Any]:
         """The codec as the audio worker takes it: ``{kind, weights, config, codebooks}``."""
@@ -57,10 +59,25 @@ def qualities_on_disk(files: Mapping[str, Path]) -> list[str]:
     Raises:
         BadCheckpoint: ``config.json`` is unreadable.
     """
-    config = read_config(files[CONFIG]) if CONFIG in files else {}
-    names = {*WEIGHTS.values(), str(config.get("moshi_name", WEIGHTS["bf16"]))}
-    found = {quality_of(name) for name in names if name in files}
+    found = _weights_on_disk(files)
     return [quality for quality in WEIGHTS if quality in found]
+
+
+def weights_bytes(files: Mapping[str, Path]) -> dict[str, int]:
+    """The sizes of the weights in ``files`` by quality, of those that are there. Reads the disk.
+
+    Raises:
+        BadCheckpoint: ``config.json`` is unreadable.
+    """
+    found = _weights_on_disk(files).items()
+    return {quality: path.stat().st_size for quality, path in found if path.is_file()}
+
+
+def _weights_on_disk(files: Mapping[str, Path]) -> dict[str, Path]:
+    """By quality; what ``config.json`` names goes before what is named as usual."""
+    config = read_config(files[CONFIG]) if CONFIG in files else {}
+    names = (*WEIGHTS.values(), str(config.get("moshi_name", WEIGHTS["bf16"])))
+    return {quality_of(name): files[name] for name in names if name in files}
 
 
 def quality_of(weights_name: str) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import sentencepiece
+from mlx.utils import tree_flatten
 from moshi_mlx import models
 
 from moshid import mlx_setup
 from moshid.errors import BadCheckpoint
-from moshid.model import memory, quantise, weights
+from moshid.model import compare, config_check, footprint, memory, quantise, weights
 from moshid.model.engine import EngineFacts, Sampling, StepResult
+from moshid.model.quantised_writer import Keep
 from moshid.model.step import Stepper
 from moshid.model.weights import Progress
 
@@ -38,7 +40,14 @@ class MlxEngine:
         """Audio tokens are 0 to card - 1."""
         self._tokenizer = text_tokenizer
         self._silent = {END_OF_PADDING_ID, padding_id}
-        self._stepper = Stepper(lm, Sampling(), condition=_condition(lm))
+        self.footprint = footprint.of_model(
+            {name: w.nbytes for name, w in tree_flatten(lm.parameters())},
+            cfg.transformer,
+            lm.out_norm.weight.itemsize,
+        )
+        self._lm = lm
+        self._condition = _condition(lm)
+        self._stepper = Stepper(lm, Sampling(), condition=self._condition, silent=self._silent)
         self._facts = EngineFacts(
             takes="tokens",
             codebooks_user=self._stepper.codebooks_user,
@@ -54,20 +63,45 @@ class MlxEngine:
         return self._facts
 
     def begin(self, seed: int, sampling: Sampling) -> None:
-        """A fresh conversation: caches, history, random state and samplers."""
+        """A fresh conversation: windows, history, random state and sampling.
+
+        A sampling that is new to a GPU is compiled before, not in the first frame.
+        """
+        if not self._stepper.has_compiled(sampling):
+            self._stepper.exercise(sampling)
+        self._stepper.reset(seed, sampling)
+
+    def forget(self) -> None:
+        """Forget the conversation: its keys and values (1.6 GB of a full window at 7B) are given
+        back, and its tokens are nowhere any more."""
         self._stepper.reset()
-        self._stepper.set_sampling(sampling)
-        mx.random.seed(seed)
+        mx.clear_cache()
 
     def step(self, heard: Sequence[int] | bytes) -> StepResult:
         """Answer one frame of ``codebooks_user`` tokens.
 
         Raises:
             ValueError: PCM, or tokens that the model does not know.
+            NotFinite: the logits are no numbers; the conversation cannot go on.
         """
         if isinstance(heard, bytes):
             raise ValueError("this engine takes tokens, not PCM")
         return self._stepper.step(heard)
+
+    def heartbeat(self) -> float:
+        """One real step that no conversation notices, whatever is going on; its milliseconds.
+
+        Raises NotFinite when the model computes no numbers.
+        """
+        begun = time.perf_counter()
+        self._stepper.exercise()
+        return 1000 * (time.perf_counter() - begun)
+
+    def compare(self, steps: int, between: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Our step beside upstream's (see ``compare``). The conversation does not survive it."""
+        return compare.compare(
+            self._lm, self._stepper, steps, condition=self._condition, between=between
+        )
 
     def piece(self, text: int) -> str | None:
         """The text of a token, ``▁`` as a space; None for padding."""
@@ -95,28 +129,37 @@ class MlxEngine:
 
 
 def load(
-    config: Path | None, weights_file: Path, tokenizer: Path, quality: str, progress: Progress
+    config: Path | None,
+    weights_file: Path,
+    tokenizer: Path,
+    quality: str,
+    progress: Progress,
+    keep: Keep | None = None,
 ) -> MlxEngine:
     """Load a checkpoint; ``config`` None means Moshi v0.1, whose configuration is built in.
+    ``keep``: where copies that are quantised at load are kept.
 
     Raises:
         BadCheckpoint: a file is missing, damaged, foreign, or does not fit the others.
+        ModelFilesGone: their volume went away meanwhile.
         ModelOutOfMemory: the weights do not fit into what is free.
     """
     mlx_setup.prepare()
     numbers = _read_config(config)
     lm_config = _lm_config(numbers)
     text_tokenizer = _load_tokenizer(tokenizer, lm_config.text_out_vocab_size)
-    lm = models.Lm(lm_config)
-    lm.set_dtype(mx.bfloat16)
+    lm = _empty(lm_config)
     try:
         quantise.quantise_modules(lm, quality)
     except ValueError as e:
         raise BadCheckpoint(f"this architecture cannot be quantised to {quality}: {e}") from e
-    weights.fill(lm, weights_file, quality, progress)
-    quantise.suit_device(lm, quality, on_cpu=quantise.default_is_cpu())
+    weights.fill(lm, weights_file, quality, progress, keep)
+    quantise.suit_device(lm, quality, on_cpu=mlx_setup.computes_on_cpu())
     padding_id = int(numbers.get("existing_text_padding_id", 3))
-    return MlxEngine(lm, text_tokenizer, quality=quality, padding_id=padding_id)
+    try:
+        return MlxEngine(lm, text_tokenizer, quality=quality, padding_id=padding_id)
+    except ValueError as e:
+        raise BadCheckpoint(f"this architecture cannot speak here: {e}") from e
 
 
 def _read_config(config: Path | None) -> dict[str, Any]:
@@ -136,6 +179,7 @@ def _read_config(config: Path | None) -> dict[str, Any]:
 def _lm_config(numbers: dict[str, Any]) -> Any:
     if not numbers:
         return models.config_v0_1()
+    config_check.check(numbers)
     try:
         lm_config = models.LmConfig.from_config_dict(numbers)
         if len(lm_config.audio_delays) != lm_config.audio_codebooks:
@@ -147,6 +191,16 @@ def _lm_config(numbers: dict[str, Any]) -> Any:
     except (TypeError, ValueError, AttributeError) as e:
         raise BadCheckpoint(f"config.json does not describe a Moshi model: {e}") from e
     return lm_config
+
+
+def _empty(lm_config: Any) -> Any:
+    """The modules, whose weights are not computed before they are replaced."""
+    try:
+        lm = models.Lm(lm_config)
+    except (TypeError, ValueError, AttributeError, KeyError) as e:
+        raise BadCheckpoint(f"config.json does not describe a Moshi model: {e}") from e
+    lm.set_dtype(mx.bfloat16)
+    return lm
 
 
 def _load_tokenizer(path: Path, text_vocab: int) -> Any:

@@ -1,29 +1,17 @@
-"""Qualities: how each quantises, and quantising bf16 weights while they load.
+"""Quantised modules: how a model is made ready for a quality, and for the device it runs on.
 
-Streams: a weight is read, quantised, evaluated and let go before the next, so that the peak is
-the quantised model and one layer, never the whole of bf16.
+No weight is computed here; ``quantising`` does that, while it reads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Bits a weight and weights a group (one scale and one bias each)."""
-
-    bits: int
-    group_size: int
-
-
-GRIDS: Final = {"q8": Grid(8, 64), "q4": Grid(4, 32)}
-"""As Kyutai's pre-quantised checkpoints and moshi_mlx have them."""
+from moshid.model.qualities import GRIDS as GRIDS
 
 
 def quantise_modules(lm: Any, quality: str) -> None:
@@ -42,26 +30,19 @@ def quantised_bases(shapes: dict[str, tuple[int, ...]]) -> set[str]:
     return {n.removesuffix(".scales") for n in shapes if n.endswith(".scales")}
 
 
-def quantise_weight(weight: Any, quality: str) -> dict[str, Any]:
-    """``weight`` [rows, columns] as ``weight``, ``scales`` and ``biases``, evaluated."""
-    grid = GRIDS[quality]
-    packed, scales, biases = mx.quantize(weight, grid.group_size, grid.bits)
-    mx.eval(packed, scales, biases)
-    return {"weight": packed, "scales": scales, "biases": biases}
-
-
 def suit_device(lm: Any, quality: str, *, on_cpu: bool) -> None:
     """Let a quantised ``lm`` compute in float32 on a CPU.
 
     MLX's CPU back end has no fast path for quantised weights times bf16: the 32,000 x 256 text
     head takes 62 ms in bf16 and 8 ms in float32 (two cores, MLX 0.26). Packed weights stay as
-    they are; scales, biases and norms grow.
+    they are; scales, biases and norms grow, one after the other.
     """
-    if quality in GRIDS and on_cpu:
-        lm.set_dtype(mx.float32)
-        mx.eval(lm.parameters())
-
-
-def default_is_cpu() -> bool:
-    """Whether MLX computes on the CPU here."""
-    return bool(mx.default_device().type == mx.DeviceType.cpu)
+    if quality not in GRIDS or not on_cpu:
+        return
+    waiting = tree_flatten(lm.parameters())
+    while waiting:
+        name, array = waiting.pop()
+        if mx.issubdtype(array.dtype, mx.floating):
+            array = array.astype(mx.float32)
+            mx.eval(array)
+            lm.load_weights([(name, array)], strict=False)

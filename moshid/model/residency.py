@@ -1,14 +1,16 @@
 """The life of the resident model: start a worker, load, watch, start again. Owns the state.
 
 One task lives as long as a model is wanted: it loads, waits for the process's death, and loads
-again with growing waits, until told to drop it or out of patience. What happens is told to one
-listener, in the event loop.
+again with growing waits, until told to drop it or out of patience. A worker that finds its model
+sick ends itself; one that hangs in a step is killed. What happens is told to one listener, in the
+event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,8 +18,11 @@ from typing import Any, Final
 from moshid.errors import (
     InternalError,
     ModelCrashLoop,
+    ModelOutOfMemory,
+    ModelStepFailed,
     ModelWorkerDied,
     MoshidError,
+    NotFinite,
     ShuttingDown,
     WorkerDied,
     from_data,
@@ -26,6 +31,7 @@ from moshid.model import messages
 from moshid.model.files import CheckpointPaths
 from moshid.model.messages import parse
 from moshid.model.states import RESIDENT, State, check
+from moshid.model.watchdog import Watchdog
 from moshid.settings import Settings
 from moshid.supervisor import Backoff, WorkerProcess
 
@@ -35,6 +41,9 @@ WORKER_MODULE: Final = "moshid.model.worker"
 
 STABLE_AFTER_S: Final = 60.0
 """A process that lived this long with its model is forgiven its death: the waits start anew."""
+
+PASSING: Final = (ModelOutOfMemory, ModelStepFailed, NotFinite)
+"""What may be over at the next try, when a model that worked is loaded again."""
 
 Listener = Callable[[str, dict[str, Any]], None]
 """``(event, extra)``: the residency's ``state``, ``progress``, ``worker_died``, ``restarting``,
@@ -57,7 +66,14 @@ class Target:
 class Residency:
     """At most one model in one worker process."""
 
-    def __init__(self, settings: Settings, tell: Listener, *, worker_module: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Listener,
+        *,
+        worker_module: str,
+        oom_kills: Callable[[], int | None],
+    ) -> None:
         self._settings = settings
         self._tell = tell
         self._module = worker_module
@@ -65,12 +81,20 @@ class Residency:
         self._settled = asyncio.Event()
         self._backoff = Backoff(settings.model_restart_backoff_s, settings.model_restart_max)
         self._stopping = False
+        self._fault: MoshidError | None = None
+        self._oom_kills = oom_kills
+        self._oom_kills_before: int | None = None
+        self.watchdog = Watchdog(settings.model_step_timeout_s)
         self.state = State.UNLOADED
         self.target: Target | None = None
         self.worker: WorkerProcess | None = None
         self.loaded: messages.Loaded | None = None
         self.stats: messages.Stats | None = None
         self.progress: dict[str, Any] | None = None
+        self.last_step: messages.LastStep | None = None
+        """The last real step that succeeded, of this process or one before it."""
+        self.last_fault: messages.Fault | None = None
+        """What ended a process of this model last."""
         self.error: MoshidError | None = None
         self.restarts = 0
 
@@ -109,10 +133,20 @@ class Residency:
         if worker is not None:
             await (worker.kill() if loading else worker.stop())
         self._forget()
-        self.target = None
+        self.target = self.last_step = self.last_fault = None
         self.error = None
         self._settled.set()
         self.set_state(State.UNLOADED)
+
+    async def why(self, worker: WorkerProcess) -> MoshidError:
+        """What ended ``worker``, whose end is near."""
+        await asyncio.wait({worker.exited})
+        return again(self._fault or self._why(worker))
+
+    def note(self, stats: messages.Stats) -> None:
+        """Take the worker's figures."""
+        self.stats = stats
+        self.last_step = stats.last_step or self.last_step
 
     def refuse(self) -> None:
         """Take no other model from here on."""
@@ -133,15 +167,15 @@ class Residency:
             try:
                 worker = await self._load(target)
                 ready_at_s = loop.time()
-                await asyncio.wait({worker.exited})
+                died = await self._until_gone(worker)
                 if loop.time() - ready_at_s > STABLE_AFTER_S:
                     self._backoff.reset()
-                died = f"the model's process ended (code {worker.exited.result()})"
-            except WorkerDied as e:
-                died = e.message
             except MoshidError as e:
-                await self._fail(e)
-                return
+                died = self._why_not_loaded(e)
+                if not self._may_pass(died):
+                    await self._fail(died)
+                    return
+                await self._stop_worker()
             except Exception:
                 log.exception("the model's supervision failed")
                 await self._fail(InternalError("loading the model failed: see the log"))
@@ -150,6 +184,8 @@ class Residency:
                 return
 
     async def _load(self, target: Target) -> WorkerProcess:
+        self._fault = None
+        self._oom_kills_before = self._oom_kills()
         worker = await WorkerProcess.start(self._module, self._settings, on_event=self._on_event)
         self.worker = worker
         paths = target.paths
@@ -158,8 +194,10 @@ class Residency:
             "weights": str(paths.weights),
             "tokenizer": str(paths.tokenizer),
             "quality": target.quality,
+            "store": str(paths.store) if paths.store else None,
         }
         self.loaded = parse(await worker.call("load", params), messages.Loaded)
+        self.last_step = self.loaded.last_step
         self.progress = None
         self.error = None
         self.set_state(State.READY)
@@ -167,29 +205,71 @@ class Residency:
         self._tell("ready", {})
         return worker
 
-    async def _wait_after_death(self, died: str) -> bool:
+    async def _until_gone(self, worker: WorkerProcess) -> MoshidError:
+        """Wait for the process's end, which a step that hangs brings about; what was wrong."""
+        watching = asyncio.create_task(self.watchdog.stalled(worker), name="model-watchdog")
+        gone: set[asyncio.Future[Any]] = {watching, worker.exited}
+        try:
+            await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not worker.exited.done():
+                self._fault = self._fault or watching.result()
+                await worker.kill()
+        finally:
+            watching.cancel()
+        return self._fault or self._why(worker)
+
+    def _why_not_loaded(self, error: MoshidError) -> MoshidError:
+        if not isinstance(error, WorkerDied):
+            return error
+        worker = self.worker
+        if worker is not None and worker.exited.done():
+            return self._fault or self._why(worker)
+        return self._fault or ModelWorkerDied(error.message)
+
+    def _may_pass(self, error: MoshidError) -> bool:
+        """Whether loading again may help: after a death, or for a model that has worked before."""
+        return isinstance(error, ModelWorkerDied) or (
+            self.restarts > 0 and isinstance(error, PASSING)
+        )
+
+    def _why(self, worker: WorkerProcess) -> MoshidError:
+        """Why a process ended that said nothing about it."""
+        code = worker.exited.result()
+        if code != -signal.SIGKILL or worker.was_killed:
+            return ModelWorkerDied(f"the model's process ended (code {code})")
+        before, now = self._oom_kills_before, self._oom_kills()
+        if before is not None and now is not None and now > before:
+            return ModelOutOfMemory("the system killed the model's process for want of memory")
+        return ModelWorkerDied("the model's process was killed (SIGKILL)")
+
+    async def _wait_after_death(self, died: MoshidError) -> bool:
         """Tell, wait, and say whether to try again."""
         pid = self.worker.pid if self.worker else None
         self.worker = None
         self._forget()
-        self.error = ModelWorkerDied(died)
+        self.error = died
+        self.last_fault = messages.Fault(messages.now_utc(), died.kind, died.message)
         self._settled.clear()
         self.set_state(State.LOADING)
-        self._tell("worker_died", {"pid": pid, "reason": died})
+        self._tell("worker_died", {"pid": pid, "reason": died.message, "kind": died.kind})
         wait_s = self._backoff.next_s()
         if wait_s is None:
             tries = self._backoff.tries + 1
-            await self._fail(ModelCrashLoop(f"it died {tries} times in a row; at last: {died}"))
+            message = f"it died {tries} times in a row; at last: {died.message}"
+            await self._fail(ModelCrashLoop(message, cause=died.kind))
             return False
         await asyncio.sleep(wait_s)
         self.restarts += 1
         self._tell("restarting", {"attempt": self._backoff.tries, "waited_s": round(wait_s, 3)})
         return True
 
-    async def _fail(self, error: MoshidError) -> None:
-        log.error("the model failed: %s", error.message, extra={"kind": error.kind})
+    async def _stop_worker(self) -> None:
         if self.worker is not None:
             await self.worker.stop()
+
+    async def _fail(self, error: MoshidError) -> None:
+        log.error("the model failed: %s", error.message, extra={"kind": error.kind})
+        await self._stop_worker()
         self.worker = None
         self._forget()
         self.error = error
@@ -204,8 +284,11 @@ class Residency:
         match event:
             case "progress":
                 self.progress = data
+            case "fault":
+                self._fault = from_data(data.pop("message"), data)
+                return
             case "stats":
-                self.stats = parse(data, messages.Stats)
+                self.note(parse(data, messages.Stats))
                 return
         self._tell(event, data)
 

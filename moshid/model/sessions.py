@@ -14,11 +14,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from moshid.errors import MoshidError
 from moshid.ipc import FrameDecoder, FrameKind, TokenFrame, WireError
-from moshid.model.engine import Engine
 from moshid.model.messages import EndReason, TextEvent
-from moshid.model.timings import StepTimes
+from moshid.model.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +34,7 @@ class TalkSession:
         session: str,
         epoch: int,
         sock: socket.socket,
-        engine: Engine,
-        times: StepTimes,
+        engine: Monitor,
         notify: Notify,
     ) -> None:
         sock.setblocking(False)
@@ -47,7 +44,6 @@ class TalkSession:
         self._epoch = epoch
         self._sock = sock
         self._engine = engine
-        self._times = times
         self._notify = notify
         self._decoder = FrameDecoder()
         self._waiting: deque[TokenFrame] = deque()
@@ -62,7 +58,11 @@ class TalkSession:
         return bool(self._waiting)
 
     def serve_one(self) -> EndReason | None:
-        """Answer at most one frame; why the talk ended, or None while it goes on."""
+        """Answer at most one frame; why the talk ended, or None while it goes on.
+
+        Raises:
+            ModelError: the model is sick; the talk is not over, its process is.
+        """
         try:
             if not self._waiting and (ended := self._read()):
                 return ended
@@ -97,13 +97,9 @@ class TalkSession:
         if frame.kind is not FrameKind.USER:
             raise WireError(f"a {frame.kind.name} frame came where the user's are due")
         try:
-            with self._times.measure():
-                result = self._engine.step(frame.tokens[: self._engine.facts.codebooks_user])
+            result = self._engine.step(frame.tokens[: self._engine.facts.codebooks_user])
         except ValueError as e:
             raise WireError(str(e)) from e
-        except (MoshidError, RuntimeError, MemoryError):
-            log.exception("talk %s: step %d failed", self.session, self.frames)
-            return "failed"
         self.frames += 1
         answer = TokenFrame(
             FrameKind.MODEL, self._epoch, frame.frame, frame.capture_ns, result.text, result.tokens
@@ -112,7 +108,7 @@ class TalkSession:
         return self._send(answer.pack())
 
     def _say(self, frame: int, text: int) -> None:
-        if (piece := self._engine.piece(text)) is not None:
+        if (piece := self._engine.engine.piece(text)) is not None:
             self._notify("text", TextEvent(self.session, frame, text, piece))
 
     def _send(self, data: bytes) -> EndReason | None:

@@ -1,146 +1,150 @@
-"""The generation step: one frame of tokens in, one out, for ever. Owns token history and caches.
+"""The generation step: one frame of tokens in, one out, for ever.
 
 It stands in place of ``moshi_mlx.models.LmGen`` on the same modules, and draws the same tokens from
-the same seed, with these differences: the token history lives on the host and is as long as the
-longest delay; the device is waited for once a frame; there is no last step; and the key-value
-cache holds exactly the attended window (``context`` + 1 positions), since the upstream ring of 4096
-is sliced as though it were in order of time, which it is not after 4096 steps.
+the same seed. What it does otherwise: tokens and random keys are the host's, so the device is
+waited for once a frame; all pure parts are stages that can be compiled; nothing grows with the
+talk. Owns the conversation; what is computed has modules of its own.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import mlx.core as mx
-from moshi_mlx.modules.kv_cache import RotatingKVCache
-from moshi_mlx.modules.transformer import LayerCache
-from moshi_mlx.utils.sampling import Sampler
 
+from moshid import mlx_setup
+from moshid.errors import NotFinite
 from moshid.model.engine import Sampling, StepResult
+from moshid.model.finish import Finish, StepKeys, is_finite
+from moshid.model.history import Streams, TokenHistory
+from moshid.model.keys import KeySequence
+from moshid.model.matrices import wants_wide
+from moshid.model.repetition import NO_WORDS, Repetition
+from moshid.model.trunk import Stage, Trunk
+from moshid.model.window import Windows
+
+DRAWS_MAX: Final = 4
+"""Samplings whose last stage is kept, compiled."""
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """All that a step remembers."""
+
+    windows: Windows
+    history: TokenHistory
+    sequence: KeySequence
+    keys: StepKeys
+    """Of the next step."""
+    repetition: Repetition
+    sampling: Sampling
 
 
 class Stepper:
-    """One conversation with an ``Lm``. ``reset`` starts another."""
+    """One conversation with an ``Lm``. ``reset`` starts another.
 
-    def __init__(self, lm: Any, sampling: Sampling, *, condition: Any = None) -> None:
-        cfg = lm.cfg
-        self._lm = lm
-        self._condition = condition
-        self._delays: list[int] = list(cfg.audio_delays)
-        self._max_delay = max(self._delays, default=0)
-        self._main: int = cfg.generated_codebooks
-        self._padding: int = cfg.audio_padding_token
-        self._text_start: int = cfg.text_out_vocab_size
-        self._cache = window_cache(lm)
-        self._depformer_cache = (
-            lm.depformer.slices[0].transformer.make_cache() if self._main else []
-        )
-        self.set_sampling(sampling)
-        self.reset()
+    ``silent``: text tokens that are no words. ``compiled`` and ``wide`` (see ``matrices``) are
+    chosen by the device where they are not given; they change no token.
+    """
+
+    def __init__(
+        self,
+        lm: Any,
+        sampling: Sampling,
+        *,
+        condition: Any = None,
+        silent: Collection[int] = NO_WORDS,
+        compiled: bool | None = None,
+        wide: bool | None = None,
+    ) -> None:
+        """Raises ValueError for an architecture that works otherwise."""
+        on_cpu = mlx_setup.computes_on_cpu()
+        wide = wants_wide(lm, on_cpu=on_cpu) if wide is None else wide
+        self._compiled = not on_cpu if compiled is None else compiled
+        self._streams = Streams.of(lm.cfg)
+        self._silent = silent
+        self._trunk = Trunk(lm, condition, self._compile, wide=wide)
+        self._finish = Finish(lm, self._trunk, wide=wide)
+        self._head = self._compile(self._finish.head)
+        self._draws: dict[Sampling, Stage] = {}
+        self._conversation = self._begin(0, sampling)
+        mx.clear_cache()
 
     @property
     def codebooks_user(self) -> int:
         """Tokens that ``step`` takes."""
-        return len(self._delays) - self._main
+        return self._streams.heard
 
-    def set_sampling(self, sampling: Sampling) -> None:
-        """Draw by ``sampling`` from the next step on."""
-        cfg = self._lm.cfg
-        self._text_sampler = make_sampler(
-            sampling.text_temperature, sampling.text_top_k, cfg.text_out_vocab_size
-        )
-        self._audio_sampler = make_sampler(
-            sampling.audio_temperature, sampling.audio_top_k, cfg.audio_vocab_size - 1
-        )
-
-    def reset(self) -> None:
-        """Forget the conversation: history and caches."""
-        for cache in (*self._cache, *self._depformer_cache):
-            cache.reset()
-        kept = self._max_delay + 1
-        none_heard = [self._padding] * self.codebooks_user
-        none_said = [self._padding] * self._main
-        self._heard: deque[list[int]] = deque([none_heard] * kept, maxlen=kept)
-        self._said: deque[list[int]] = deque([none_said] * kept, maxlen=kept)
-        self._text = self._text_start
-        self._steps = 0
+    def reset(self, seed: int = 0, sampling: Sampling | None = None) -> None:
+        """Forget the conversation: history, windows, random state. Sampling stays if not given."""
+        self._conversation = self._begin(seed, sampling or self._conversation.sampling)
 
     def step(self, heard: Sequence[int]) -> StepResult:
         """Answer one frame. ``heard``: the user's tokens, codebook 0 first.
 
         Raises:
             ValueError: a token or their number is out of range.
+            NotFinite: the logits are not finite; what would be drawn from them means nothing.
         """
-        if len(heard) != self.codebooks_user:
-            raise ValueError(f"{len(heard)} tokens where the model takes {self.codebooks_user}")
-        if not all(0 <= token <= self._padding for token in heard):
-            raise ValueError(f"a token is outside 0..{self._padding}: {list(heard)}")
-        text, said = self._generate([self._text, *self._audio_inputs()])
-        self._text = text
-        self._heard.append(list(heard))
-        self._said.append(said)
-        self._steps += 1
-        return StepResult(text, self._frame_said())
+        streams = self._streams
+        if len(heard) != streams.heard:
+            raise ValueError(f"{len(heard)} tokens where the model takes {streams.heard}")
+        if not all(0 <= token <= streams.audio_padding for token in heard):
+            raise ValueError(f"a token is outside 0..{streams.audio_padding}: {list(heard)}")
+        return self._advance(self._conversation, heard)
 
-    def _audio_inputs(self) -> list[int]:
-        """This step's audio tokens, by codebook. What was generated for a frame is heard again in
-        the next step; what the user said in frame f is heard in step f + 1 + its delay."""
-        inputs = []
-        for index, delay in enumerate(self._delays):
-            if self._steps - 1 - delay < 0:
-                inputs.append(self._padding)
-            elif index < self._main:
-                inputs.append(self._said[-1][index])
-            else:
-                inputs.append(self._heard[-1 - delay][index - self._main])
-        return inputs
+    def exercise(self, sampling: Sampling | None = None) -> StepResult:
+        """A real first step of a conversation of its own; the one that goes on does not notice.
 
-    def _generate(self, inputs: list[int]) -> tuple[int, list[int]]:
-        """One pass of the model; the only place where the host waits for the device."""
-        lm = self._lm
-        ids = mx.array([inputs], mx.int32)
-        xs = lm.text_emb(ids[:, :1])
-        for i, embedding in enumerate(lm.audio_embs, start=1):
-            xs = xs + embedding(ids[:, i : i + 1])
-        if self._condition is not None:
-            xs = xs + mx.expand_dims(self._condition.tensor, axis=1)
-        out = lm.out_norm(lm.transformer(xs, cache=self._cache))
-        text, _ = self._text_sampler(lm.text_linear(out))
-        drawn = text
-        if self._main:
-            audio = lm.depformer.sample(out, self._audio_sampler, text, self._depformer_cache)
-            drawn = mx.concatenate([text, audio[:, :, 0]], axis=1)
-        tokens: list[int] = drawn[0].tolist()
-        return tokens[0], tokens[1:]
+        Raises NotFinite as ``step`` does.
+        """
+        scratch = self._begin(0, sampling or self._conversation.sampling)
+        return self._advance(scratch, [0] * self._streams.heard)
 
-    def _frame_said(self) -> tuple[int, ...]:
-        """The newest frame that is complete in every codebook, or nothing yet."""
-        if not self._main or self._steps - 1 - self._max_delay < 0:
-            return ()
-        delays = self._delays[: self._main]
-        frame = tuple(self._said[-1 - self._max_delay + d][i] for i, d in enumerate(delays))
-        return () if self._padding in frame else frame
+    def has_compiled(self, sampling: Sampling) -> bool:
+        """Whether nothing is left to be compiled in the first step with ``sampling``."""
+        return not self._compiled or sampling in self._draws
 
-
-def window_cache(lm: Any) -> list[Any]:
-    """A key-value cache a layer that holds the last ``context`` positions and the current one."""
-    cfg = lm.cfg.transformer
-    return [
-        LayerCache(
-            RotatingKVCache(
-                head_dim=cfg.head_dim,
-                n_kv_heads=cfg.num_heads // cfg.kv_repeat,
-                max_size=cfg.context + 1,
-            )
+    def _begin(self, seed: int, sampling: Sampling) -> _Conversation:
+        sequence = KeySequence(seed)
+        repetition = Repetition(
+            sampling.text_repetition_penalty, sampling.text_repetition_window, self._silent
         )
-        for _ in range(cfg.num_layers)
-    ]
+        keys = self._finish.keys(sampling, sequence)
+        windows, history = self._trunk.windows(), TokenHistory(self._streams)
+        return _Conversation(windows, history, sequence, keys, repetition, sampling)
 
+    def _advance(self, talk: _Conversation, heard: Sequence[int]) -> StepResult:
+        drawn = self._launch(talk)
+        talk.keys = self._finish.keys(talk.sampling, talk.sequence)  # while the device works
+        text, *said, health = drawn.tolist()  # the one wait for the device
+        if not is_finite(health):
+            raise NotFinite(f"the logits of step {talk.history.steps} are not finite")
+        talk.history.push(list(heard), text, said)
+        talk.repetition.push(text)
+        return StepResult(text, talk.history.frame_said())
 
-def make_sampler(temperature: float, top_k: int, vocabulary: int) -> Any:
-    """Upstream's sampler; it refuses a top-k as large as the vocabulary, which means all of it."""
-    if 0 < top_k < vocabulary:
-        return Sampler(temp=temperature, top_k=top_k)
-    return Sampler(temp=temperature, top_p=1.0, top_k=None)
+    def _launch(self, talk: _Conversation) -> mx.array:
+        """Give the device the next step's work; what ``Finish.draw`` gives is to come."""
+        history = talk.history
+        x, attended = self._trunk(history.text, history.inputs(), talk.windows)
+        trunk, logits = self._head(x, attended)
+        mx.async_eval(trunk, logits)  # the device works while the rest of the graph is made
+        extras = {name: mx.array(keys, mx.uint32) for name, keys in talk.keys.items()}
+        if talk.sampling.text_repetition_penalty != 1:
+            extras["words"], extras["factors"] = talk.repetition.arrays()
+        drawn = self._draw_stage(talk.sampling)(trunk, logits, extras)
+        mx.async_eval(drawn)
+        return drawn
+
+    def _draw_stage(self, sampling: Sampling) -> Stage:
+        if (stage := self._draws.get(sampling)) is None:
+            if len(self._draws) >= DRAWS_MAX:
+                del self._draws[next(iter(self._draws))]
+            stage = self._draws[sampling] = self._compile(self._finish.draw(sampling))
+        return stage
+
+    def _compile(self, stage: Stage) -> Stage:
+        return mx.compile(stage) if self._compiled else stage

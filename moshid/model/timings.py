@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from moshid.model.messages import BenchTimes, Percentiles
 
@@ -20,13 +18,6 @@ class StepTimes:
     def __init__(self, kept: int = KEPT_STEPS) -> None:
         self._ms: deque[float] = deque(maxlen=kept)
         self._last_at_s: float | None = None
-
-    @contextmanager
-    def measure(self) -> Iterator[None]:
-        """Time one step; a step that raises does not count."""
-        begun = time.perf_counter()
-        yield
-        self.add(1000.0 * (time.perf_counter() - begun))
 
     def add(self, ms: float) -> None:
         """A step just took ``ms``."""

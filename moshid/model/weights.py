@@ -1,145 +1,205 @@
-"""Weights from a safetensors file into moshi_mlx's modules. Owns the check that they belong there.
+"""Weights from a safetensors file into moshi_mlx's modules: as they are, or quantised on the way.
 
-Files are bf16 (or another float) in full, or quantised beforehand; full ones are quantised while
-they load when the modules want it.
+Owns the choice between the file and a quantised copy of it that an earlier load has left. Reads in
+the file's order, with several reads under way, each straight into the memory of an MLX array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import mlx.core as mx
-from mlx.utils import tree_flatten
+from moshid import mlx_setup
+from moshid.errors import BadCheckpoint, ModelFilesGone, ModelOutOfMemory, MoshidError
+from moshid.model import matrices, quantised_store, quantising, safetensors_header, weights_check
+from moshid.model.file_reader import FileReader
+from moshid.model.load_progress import Advance as Advance
+from moshid.model.load_progress import Progress as Progress
+from moshid.model.load_progress import Tracker
+from moshid.model.qualities import GRIDS
+from moshid.model.quantised_store import Source
+from moshid.model.quantised_writer import CopyWriter, Keep
+from moshid.model.safetensors_header import Header
+from moshid.model.tensor_memory import Allocator, Writable, placeable
 
-from moshid.errors import BadCheckpoint, ModelOutOfMemory
-from moshid.model import memory, quantise, safetensors_header
-from moshid.model.safetensors_header import TensorFacts
+log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]
-"""``(stage, fraction)``; stages: reading, quantising, warming."""
-
-_NAMED_MAX = 3
+AHEAD_BYTES: Final = 256 * 1024 * 1024
+"""So much memory is made ready before the bytes for it have come."""
 
 
-def fill(lm: Any, path: Path, quality: str, progress: Progress) -> None:
+STRAIGHT_MIN_BYTES: Final = 256 * 1024 * 1024
+"""Smaller files are better off in the page cache, for the next load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """How the weights came. ``writer``: a quantised copy is being written, which goes on."""
+
+    file: Path
+    how: str
+    """``read``, ``copy`` (quantised by an earlier load) or ``quantised``."""
+    writer: CopyWriter | None = None
+
+
+def fill(lm: Any, path: Path, quality: str, progress: Progress, keep: Keep | None = None) -> Filled:
     """Load the weights of ``path`` into ``lm``, whose modules are of ``quality`` already.
+
+    ``keep``: where quantised copies are read and written when ``path`` has to be quantised.
 
     Raises:
         BadCheckpoint: the file is missing, damaged, foreign, or holds another model.
+        ModelFilesGone: its volume went away.
         ModelOutOfMemory: the weights do not fit into what is free.
     """
-    tensors = safetensors_header.read(path)
-    wanted, at_load = _wanted(lm, tensors, quality)
-    _check_names(path, tensors, wanted, quality)
-    _check_shapes(path, tensors, wanted)
-    _check_memory(lm, tensors, at_load)
+    header = safetensors_header.read(path)
+    at_load = weights_check.check(lm, path, header.tensors, quality)
     try:
-        _read(lm, path, tensors, at_load, quality, progress)
+        if not at_load:
+            _check_memory(lm, path, header, quality)
+            _apply(lm, read_plain(path, header, progress))
+            return Filled(path, "read")
+        source = quantised_store.source_of(path)
+        if (copy := _from_copy(lm, source, quality, progress, keep)) is not None:
+            return Filled(copy, "copy")
+        return _quantise(lm, source, header, at_load, quality, progress, keep)
     except MemoryError as e:
         raise ModelOutOfMemory(f"no memory for the weights of {path.name}") from e
     except RuntimeError as e:
         raise _as_known(e, path) from e
 
 
-def _read(
-    lm: Any,
+def read_plain(
     path: Path,
-    tensors: dict[str, TensorFacts],
+    header: Header,
+    progress: Progress,
+    digests: Mapping[str, str] | None = None,
+    *,
+    straight: bool | None = None,
+) -> dict[str, Any]:
+    """The arrays of ``path``, as they are. ``digests``: XXH3 of each tensor, to be checked;
+    ``straight``: past the page cache, None: where that is faster.
+
+    Raises:
+        BadCheckpoint: a tensor has another digest, or the file cannot be read.
+        ModelFilesGone: as ``fill``.
+    """
+    tracker = Tracker("reading", header.tensors, header.data_bytes, progress)
+    arrays: dict[str, Any] = {}
+    coming: deque[tuple[str, Writable, list[Future[None]]]] = deque()
+    ahead_bytes = 0
+
+    def take() -> int:
+        name, into, pieces = coming.popleft()
+        for piece in pieces:
+            piece.result()
+        if digests is not None and quantised_store.digest(into.view) != digests.get(name):
+            raise BadCheckpoint(f"{path.name} is damaged: {name} has another digest")
+        arrays[name] = into.array
+        tracker.came(len(into.view))
+        tracker.finished(name)
+        return len(into.view)
+
+    if straight is None:  # a GPU's memory may be none that a disk can write
+        straight = mlx_setup.computes_on_cpu() and header.data_bytes >= STRAIGHT_MIN_BYTES
+    with FileReader(path, straight=straight) as reader:
+        memory = Allocator(header.tensors, _staying(header) if reader.is_straight else None)
+        for name, tensor in header.tensors.items():
+            into = memory.take(name)
+            coming.append((name, into, reader.fill(into.view, tensor.offset)))
+            ahead_bytes += tensor.size_bytes
+            while coming and (ahead_bytes > AHEAD_BYTES or all(p.done() for p in coming[0][2])):
+                ahead_bytes -= take()
+        while coming:
+            take()
+    return arrays
+
+
+def _staying(header: Header) -> set[str]:
+    """What the model keeps as it is: it may stand with others in one stretch of memory, which goes
+    as a whole. Scales and biases become float32 on a CPU, and other matrices are joined."""
+    quantised = any(name.endswith(".scales") for name in header.tensors)
+    return {
+        name
+        for name in placeable(header.tensors)
+        if not matrices.is_joined(name) and (not quantised or header.tensors[name].dtype == "U32")
+    }
+
+
+def _from_copy(
+    lm: Any, source: Source, quality: str, progress: Progress, keep: Keep | None
+) -> Path | None:
+    """Load what an earlier load has quantised, if it is there and whole; its path. One that is
+    damaged or cannot be read is deleted, if it can be: it will be made again."""
+    copy = quantised_store.find(keep.folder, source, quality) if keep else None
+    if copy is None:
+        return None
+    try:
+        header = safetensors_header.read(copy.path)
+        if weights_check.check(lm, copy.path, header.tensors, quality):
+            raise BadCheckpoint(f"{copy.path.name} is not quantised")
+        _check_memory(lm, copy.path, header, quality)
+        _apply(lm, read_plain(copy.path, header, progress, copy.digests))
+    except (BadCheckpoint, ModelFilesGone) as e:
+        log.warning("the quantised copy is made again: %s", e.message)
+        with contextlib.suppress(OSError):  # of a volume that is read-only or gone
+            copy.path.unlink()
+        return None
+    return copy.path
+
+
+def _quantise(
+    lm: Any,
+    source: Source,
+    header: Header,
     at_load: set[str],
     quality: str,
     progress: Progress,
-) -> None:
-    """Parameter by parameter, quantising what the file holds in full."""
-    stage = "quantising" if at_load else "reading"
-    total = sum(t.size_bytes for t in tensors.values())
-    done = 0
-    arrays = mx.load(str(path))
-    for name in sorted(arrays):
-        weight = arrays.pop(name)
-        base = name.removesuffix(".weight")
-        if base in at_load and name.endswith(".weight"):
-            parts = quantise.quantise_weight(weight, quality)
-            lm.load_weights([(f"{base}.{k}", v) for k, v in parts.items()], strict=False)
-        else:
-            mx.eval(weight)
-            lm.load_weights([(name, weight)], strict=False)
-        done += tensors[name].size_bytes
-        progress(stage, done / total)
-
-
-def _wanted(
-    lm: Any, tensors: dict[str, TensorFacts], quality: str
-) -> tuple[dict[str, tuple[int, ...]], set[str]]:
-    """The shapes that the file should hold, by name; and the modules to quantise at load."""
-    wanted = quantise.expected_shapes(lm)
-    if any(name.endswith(".scales") for name in tensors):
-        return wanted, set()
-    at_load = quantise.quantised_bases(wanted)
-    for base in at_load:
-        rows, groups = wanted.pop(f"{base}.scales")
-        del wanted[f"{base}.biases"]
-        wanted[f"{base}.weight"] = (rows, groups * quantise.GRIDS[quality].group_size)
-    return wanted, at_load
-
-
-def _check_names(
-    path: Path,
-    tensors: dict[str, TensorFacts],
-    wanted: dict[str, tuple[int, ...]],
-    quality: str,
-) -> None:
-    """Every parameter is in the file, and nothing else is."""
-    if "out_norm.alpha" in tensors:
-        raise BadCheckpoint(
-            f"{path.name} is in PyTorch's layout", hint="Use the model's -mlx- repository."
+    keep: Keep | None,
+) -> Filled:
+    grid = GRIDS[quality]
+    made = quantising.facts_of(header, at_load, grid)
+    weights_bytes = sum(t.size_bytes for t in made.values())
+    needs = weights_check.needs(lm, header.tensors, weights_bytes, quantising.STAGES_BYTES)
+    weights_check.check_memory(needs, source.path, quality)
+    writer = CopyWriter(keep, source, quality, made) if keep is not None else None
+    if writer is not None:
+        writer.start()
+    try:
+        arrays = quantising.run(
+            source.path, header, at_load, grid, progress, writer.put if writer else _ignore
         )
-    missing = sorted(wanted.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - wanted.keys())
-    if any(name.endswith(".scales") for name in extra):
-        raise BadCheckpoint(
-            f"{path.name} is quantised, and cannot be loaded as {quality}",
-            hint="Load it with the quality it was made for (its name says q4 or q8).",
-        )
-    if missing or extra:
-        raise BadCheckpoint(
-            f"{path.name} does not hold this model's parameters: {_some('lacks', missing)}"
-            f"{'; ' if missing and extra else ''}{_some('has no use for', extra)}"
-        )
+    except BaseException:
+        if writer is not None:
+            writer.abandon()
+        raise
+    if writer is not None:
+        writer.finish()
+    _apply(lm, arrays)
+    return Filled(source.path, "quantised", writer)
 
 
-def _check_shapes(
-    path: Path, tensors: dict[str, TensorFacts], wanted: dict[str, tuple[int, ...]]
-) -> None:
-    wrong = [n for n, shape in wanted.items() if tensors[n].shape != shape]
-    if wrong:
-        name = wrong[0]
-        raise BadCheckpoint(
-            f"{path.name}: {name} has the shape {list(tensors[name].shape)} where the "
-            f"configuration wants {list(wanted[name])} ({len(wrong)} such parameters)"
-        )
+def _check_memory(lm: Any, path: Path, header: Header, quality: str) -> None:
+    """For weights that are loaded as they are."""
+    needs = weights_check.needs(lm, header.tensors, header.data_bytes)
+    weights_check.check_memory(needs, path, quality)
 
 
-def _some(verb: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = len(names) - _NAMED_MAX
-    listed = ", ".join(names[:_NAMED_MAX])
-    return f"{verb} {listed}" + (f" and {more} more" if more > 0 else "")
+def _apply(lm: Any, arrays: dict[str, Any]) -> None:
+    lm.load_weights(list(arrays.items()), strict=False)
 
 
-def _check_memory(lm: Any, tensors: dict[str, TensorFacts], at_load: set[str]) -> None:
-    in_file = 0 if at_load else sum(t.size_bytes for t in tensors.values())
-    needed = max(in_file, sum(w.nbytes for _, w in tree_flatten(lm.parameters())))
-    available = memory.available_bytes()
-    if available is not None and needed > available:
-        raise ModelOutOfMemory(
-            f"the weights take {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"
-        )
+def _ignore(_name: str, _view: memoryview) -> None:
+    """No copy is wanted."""
 
 
-def _as_known(error: RuntimeError, weights: Path) -> BadCheckpoint | ModelOutOfMemory:
+def _as_known(error: RuntimeError, weights: Path) -> MoshidError:
     text = str(error)
     if "alloc" in text.lower() or "memory" in text.lower():
         return ModelOutOfMemory(f"no memory for the weights of {weights.name}")

@@ -13,6 +13,7 @@ from moshid.library import Library
 from moshid.model.service import ModelService
 from moshid.settings import Settings
 from moshid.talk.service import TalkService
+from moshid.whereabouts import Whereabouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class App:
     model: ModelService
     audio: AudioService
     talk: TalkService
+    whereabouts: Whereabouts
     stop: Callable[[], None]
     started_at: float
     """time.monotonic() of the daemon's start, in seconds."""

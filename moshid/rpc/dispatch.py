@@ -82,11 +82,16 @@ def check_request(value: Any) -> dict[str, Any]:
 class Dispatcher(Generic[App]):
     """Serves requests from a table of methods, on behalf of one application object."""
 
-    def __init__(self, methods: Methods[App], app: App) -> None:
+    def __init__(
+        self, methods: Methods[App], app: App, on_call: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_call`` hears of every request, whatever it is."""
+        self._on_call = on_call
         self._endpoints = {m.name: _endpoint(m, app) for m in methods.values()}
 
     async def serve(self, request: dict[str, Any], caller: Caller) -> Reply | None:
         """The reply to a checked request; None for a notification."""
+        self._on_call()
         reply = await async_dispatch_to_serializable(
             request, methods=self._endpoints, context=caller, deserializer=identity
         )

@@ -50,11 +50,11 @@ of the same thing are dropped first, and `events.lagged {{subscription, dropped,
 
 | topic | data | snapshot |
 |---|---|---|
-| `download` | `{{job}}`: the job after a change; with `forgotten: true`, the last of a job whose model is deleted | `{{jobs}}` |
-| `model` | `{{event, status, ...}}`; `event` is `state`, `progress`, `worker_died` or `restarting` | `{{status}}` |
-| `talk` | `{{session, state, status}}` | `{{status}}` |
-| `talk.text` | `{{session, frame, t_s, text}}`: Moshi's own words | |
-| `talk.level` | `{{session, frame, input_dbfs, output_dbfs, silent_input, encode_ms, step_ms, decode_ms}}` at 12.5 Hz; times are the last frame's, `step_ms` there and back | |
+| `download` | `{{job}}`: the job after a change; with `forgotten: true`, the last of a job whose model is deleted; with `absorbed_by`, the last of one that became part of that job | `{{jobs}}` |
+| `model` | `{{event, status, ...}}`; `event` is `state`, `progress`, `quantised` (`{{path, size_bytes, error}}`: a copy of the quantised weights is kept, or why not), `worker_died` (with `reason`, `kind`), `restarting` or `unloaded` (with `model` and `reason`: `asked`, `switched`, `keep_alive` or `memory_pressure`, the last with `told_by`) | `{{status}}` |
+| `talk` | `{{session, state, status}}`; with `event` `controls` and the `controls` after a `talk.set`, or `recording` and the `recording` that stopped early; or `{{session, event, ...}}`; `event` is `device` (`{{direction, change, device, message}}`; `change` is `lost`, `back` or `changed`) or `warning` (`{{message, kind, hint}}`) | `{{status}}` |
+| `talk.text` | `{{session, frame, t_s, text}}`: Moshi's own words; `t_s` seconds of the session, on the clock of capture | |
+| `talk.level` | `{{session, frame, t_s, input_dbfs, input_peak_dbfs, output_dbfs, output_peak_dbfs, speech_probability, user_speaking, moshi_speaking, silent_input, encode_ms, step_ms, decode_ms}}` at 12.5 Hz; the input as the microphone has it, also while muted, the output as it is played; the last three are the last frame's, `step_ms` there and back | |
 | `daemon` | `{{event}}`: `stopping` | `{{version, pid}}` |
 | `log` | `{{t, level, logger, msg, ...}}`: a line of the daemon's log | `{{lines}}`: the last ones |
 """
@@ -87,7 +87,9 @@ def _markdown(text: str) -> str:
 
 def _parameter(parameter: dict[str, Any]) -> str:
     schema = dict(parameter["schema"])
-    default = "required" if parameter["required"] else f"`{json.dumps(schema.get('default'))}`"
+    default = "required" if parameter["required"] else "left as it is"
+    if "default" in schema:
+        default = f"`{json.dumps(schema['default'])}`"
     return f"| `{parameter['name']}` | {_type(schema)} | {default} |"
 
 

@@ -41,7 +41,9 @@ def job_environment(
     without_flags = settings.load({"home": configured.home}, chosen)
     for name in settings.setting_names():
         if getattr(configured, name) != getattr(without_flags, name):
-            chosen[f"MOSHID_{name.upper()}"] = str(getattr(configured, name))
+            value = getattr(configured, name)
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            chosen[f"MOSHID_{name.upper()}"] = text
     return chosen, warnings
 
 

@@ -27,8 +27,16 @@ class ModelPort(Protocol):
         """The contract's model status."""
         ...
 
-    async def load(self, paths: CheckpointPaths, *, model: str, quality: str) -> dict[str, Any]:
-        """Make it resident; at once if it is already."""
+    async def load(
+        self,
+        paths: CheckpointPaths,
+        *,
+        model: str,
+        quality: str,
+        keep_alive: str | float | None,
+        session: str,
+    ) -> dict[str, Any]:
+        """Make it resident, at once if it is already, and hold it until ``end_talk``."""
         ...
 
     async def begin_talk(
@@ -68,6 +76,14 @@ class AudioPort(Protocol):
 
     async def rejoin(self, session: str, epoch: int, sock: socket.socket) -> None:
         """Go on with a new model process on ``sock`` (which the caller closes)."""
+
+    async def set_controls(self, session: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change mute, push-to-talk, volume or pause; answers all of them."""
+        ...
+
+    async def trace(self, session: str) -> list[Any]:
+        """Where the newest frames' time went: ``[stage, frame, at_us, duration_us]``."""
+        ...
 
     async def stop_talk(self, session: str) -> dict[str, Any]:
         """Stop, drain, close; answers the final stats, ``{}`` when it is over already."""

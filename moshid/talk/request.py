@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from moshid import durations
 from moshid.errors import InvalidParams
 
 TEXT_TOP_K: Final = 25
@@ -14,6 +15,18 @@ AUDIO_TOP_K: Final = 250
 TEMPERATURE: Final = 0.8
 
 Temperature = Annotated[float, msgspec.Meta(ge=0.0, le=5.0)]
+TopK = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+TopP = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+Penalty = Annotated[float, msgspec.Meta(gt=0.0, le=10.0)]
+Window = Annotated[int, msgspec.Meta(ge=1, le=3000)]
+SAMPLING: Final = (
+    *("text_temperature", "text_top_k", "text_top_p"),
+    *("text_repetition_penalty", "text_repetition_window"),
+    *("audio_temperature", "audio_top_k", "audio_top_p"),
+)
+HEARING: Final = ("echo_cancel", "noise_suppression", "auto_gain")
+"""What stands between the microphone and the model."""
+
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
@@ -30,12 +43,19 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     fast: bool = False
     record: Text | None = None
     engine: Literal["moshi", "echo"] = "moshi"
-    echo_cancel: bool = True
+    echo_cancel: bool | Literal["auto"] = "auto"
+    noise_suppression: bool = False
+    auto_gain: bool = False
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
     text_temperature: Temperature = TEMPERATURE
     audio_temperature: Temperature = TEMPERATURE
-    text_top_k: Annotated[int, msgspec.Meta(ge=1)] = TEXT_TOP_K
-    audio_top_k: Annotated[int, msgspec.Meta(ge=1)] = AUDIO_TOP_K
+    text_top_k: TopK = TEXT_TOP_K
+    audio_top_k: TopK = AUDIO_TOP_K
+    text_top_p: TopP = 1.0
+    audio_top_p: TopP = 1.0
+    text_repetition_penalty: Penalty = 1.0
+    text_repetition_window: Window = 64
+    keep_alive: str | float | None = None
     ensure: bool = False
     confirm: bool = False
     detach: bool = False
@@ -44,8 +64,10 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """What types alone cannot say.
 
         Raises:
-            InvalidParams: a relative path, or options that exclude each other.
+            InvalidParams: a relative path, a duration that is none, or options that exclude each
+                other.
         """
+        check_keep_alive(self.keep_alive)
         for name in ("in_file", "out_file", "record"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_absolute():
@@ -56,21 +78,32 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             raise InvalidParams("out_file and output exclude each other: one sink of sound only")
         if _are_one(self.in_file, self.out_file):
             raise InvalidParams("in_file and out_file are the same file: it would be lost")
-        if self.record is not None:
-            raise InvalidParams("recording is not built yet: leave record out")
         if self.fast and (self.in_file is None or self.out_file is None):
             raise InvalidParams("fast needs both in_file and out_file: devices run in real time")
 
     def audio(self, session: str, epoch: int, *, delay_frames: int) -> dict[str, Any]:
         """What the audio worker's ``start`` takes."""
         names = ("input", "output", "in_file", "out_file", "fast", "seconds", "engine")
-        chosen = {name: getattr(self, name) for name in (*names, "echo_cancel")}
+        chosen = {name: getattr(self, name) for name in (*names, *HEARING)}
+        chosen["sound_check"] = self.engine == "echo"
         return {"session": session, "epoch": epoch, "delay_frames": delay_frames} | chosen
 
     def sampling(self, seed: int) -> dict[str, Any]:
         """What the model worker's ``talk`` takes, besides session and epoch."""
-        names = ("text_temperature", "text_top_k", "audio_temperature", "audio_top_k")
-        return {"seed": seed} | {name: getattr(self, name) for name in names}
+        return {"seed": seed} | {name: getattr(self, name) for name in SAMPLING}
+
+
+def check_keep_alive(keep_alive: str | float | None) -> None:
+    """Whether it is a duration, or none is given.
+
+    Raises:
+        InvalidParams: it is not.
+    """
+    try:
+        if keep_alive is not None:
+            durations.parse(keep_alive)
+    except ValueError as e:
+        raise InvalidParams(f"keep_alive: {e}") from e
 
 
 def _are_one(a: str | None, b: str | None) -> bool:

@@ -1,8 +1,7 @@
 """One conversation from start to end: the use case that joins model and audio.
 
-Owns the talk's states and its single place (one talk a daemon). It carries no audio: it makes a
-socket pair for each session, and again after each restart of the model, and gives one end to each
-worker. Everything that happens to a talk arrives in its inbox and is handled by one task.
+Owns the talk's states and its single place (one talk a daemon). Everything that happens to a talk
+arrives in its inbox and is handled by one task. It carries no audio: see ``joining``.
 """
 
 from __future__ import annotations
@@ -10,30 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
-from typing import Any, Final
+from typing import Any
 
 from moshid.errors import (
     AudioWorkerDied,
     ModelError,
-    ModelNotLoaded,
-    ModelWorkerDied,
     MoshidError,
     NoTalk,
     TalkBusy,
 )
 from moshid.events import Bus
-from moshid.model.files import CheckpointPaths
 from moshid.settings import Settings
+from moshid.talk import recording
+from moshid.talk.joining import Joining, Told
+from moshid.talk.keeping import Keeping
 from moshid.talk.ports import AudioPort, LibraryPort, ModelPort
 from moshid.talk.request import TalkRequest
 from moshid.talk.session import Talk, describe, idle_status
 from moshid.talk.states import TalkState, next_state
-from moshid.talk.transcript import Transcript
+from moshid.talk.transcript import spoken
 
 log = logging.getLogger(__name__)
-
-FRAME_S: Final = 0.08
 
 
 class TalkService:
@@ -49,15 +45,19 @@ class TalkService:
     ) -> None:
         self._settings = settings
         self._bus = bus
-        self._library = library
         self._model = model
         self._audio = audio
+        told = Told(self._from_audio, self._from_model_text)
+        self._joining = Joining(settings, library, model, audio, told)
         self._talk: Talk | None = None
+        self._last_trace: dict[str, Any] = {"session": None, "spans": []}
         self._group: asyncio.TaskGroup
         bus.provide_snapshot("talk", lambda: {"status": self.status()})
 
     async def run(self, *, started: asyncio.Event) -> None:
-        """Carry talks until cancelled; a talk that goes on then is stopped in order."""
+        """Carry talks until cancelled; a talk that goes on then is stopped in order. What an
+        earlier daemon left of recordings is finished first."""
+        await recording.mend_all(self._settings)
         async with asyncio.TaskGroup() as self._group:
             started.set()
             try:
@@ -87,10 +87,10 @@ class TalkService:
         request.check()
         session = secrets.token_hex(4)
         seed = secrets.randbits(31) if request.seed is None else request.seed
-        transcript = Transcript(self._settings.transcripts, session)
-        talk = self._talk = Talk(session, request, owner, seed, transcript)
+        kept = Keeping(self._settings, session, request.record)
+        talk = self._talk = Talk(session, request, owner, seed, kept)
         self._tell(talk)
-        talk.opening = asyncio.create_task(self._open(talk), name=f"talk-{session}-opening")
+        talk.opening = asyncio.create_task(self._joining.open(talk), name=f"talk-{session}-opening")
         self._group.create_task(self._converse(talk), name=f"talk-{session}")
         try:
             await asyncio.shield(talk.started)
@@ -113,6 +113,39 @@ class TalkService:
         await talk.finished.wait()
         return describe(talk)
 
+    async def set(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change mute, push-to-talk, volume or pause; answers ``{session, controls}``, all of them.
+
+        Raises:
+            NoTalk: there is none, or it does not listen yet.
+            AudioWorkerDied: its process ended meanwhile.
+        """
+        talk = self._talk
+        if talk is None:
+            raise NoTalk("no talk is going on")
+        if talk.devices is None:
+            raise NoTalk("the talk does not listen yet", hint="Wait until its state is listening.")
+        before = talk.stats.get("controls")
+        controls = await self._audio.set_controls(talk.session, changes)
+        talk.stats["controls"] = controls
+        if controls != before:
+            self._tell(talk, event="controls", controls=controls)
+        return {"session": talk.session, "controls": controls}
+
+    async def trace(self) -> dict[str, Any]:
+        """``{session, spans}`` of the talk, else of the last one; no session if there was none.
+
+        Raises:
+            AudioWorkerDied: its process ended meanwhile.
+        """
+        talk = self._talk
+        if talk is None or talk.devices is None:
+            return self._last_trace
+        try:
+            return {"session": talk.session, "spans": await self._audio.trace(talk.session)}
+        except NoTalk:  # its sound has just ended, and left its trace
+            return self._last_trace
+
     def owner_gone(self, session: str) -> None:
         """The connection that started the talk was lost: stop it."""
         if self._talk is not None and self._talk.session == session:
@@ -127,8 +160,7 @@ class TalkService:
     async def _converse(self, talk: Talk) -> None:
         """The talk's life. A stop cancels its opening, never this: whatever happens, it closes."""
         assert talk.opening is not None
-        keep = self._settings.talk_keep_transcripts
-        writing = self._group.create_task(talk.transcript.write(keep=keep))
+        writing = self._group.create_task(talk.kept.write())
         try:
             await talk.opening
             self._enter(talk, TalkState.LISTENING)
@@ -146,53 +178,6 @@ class TalkService:
         finally:
             talk.finished.set()
 
-    async def _open(self, talk: Talk) -> None:
-        if talk.request.engine == "echo":
-            await self._sound(talk, None, None)
-            return
-        request = talk.request
-        talk.model = request.model or self._model.status()["model"] or self._settings.default_model
-        paths = await self._library.ensure(
-            talk.model, request.quality, fetch=request.ensure, confirmed=request.confirm
-        )
-        self._audio.set_codec(paths.codec_spec())
-        await self._model.load(paths, model=talk.model, quality=paths.quality)
-        with await self._join(talk) as sock:
-            await self._sound(talk, paths, sock)
-
-    async def _sound(
-        self, talk: Talk, paths: CheckpointPaths | None, sock: socket.socket | None
-    ) -> None:
-        """Start the audio worker; without a checkpoint it is an echo."""
-        delay_frames = paths.delay_frames if paths else 0
-        answer = await self._audio.start_talk(
-            talk.request.audio(talk.session, talk.epoch, delay_frames=delay_frames),
-            paths.codec_spec() if paths else None,
-            sock,
-            lambda event, data: self._from_audio(talk, event, data),
-        )
-        talk.devices = answer["devices"]
-
-    async def _join(self, talk: Talk) -> socket.socket:
-        """A new epoch on a fresh socket pair: the model takes one end, the other comes back."""
-        talk.epoch += 1
-        ours, theirs = socket.socketpair()
-        try:
-            await self._model.begin_talk(
-                talk.session,
-                talk.epoch,
-                theirs,
-                talk.request.sampling(talk.seed),
-                on_text=lambda data: self._from_model_text(talk, data),
-                on_gone=lambda error: talk.inbox.put_nowait(("gone", error)),
-                on_restarted=lambda: talk.inbox.put_nowait(("restarted", None)),
-                on_failed=lambda error: talk.inbox.put_nowait(("failed", error)),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        return ours
-
     async def _follow(self, talk: Talk) -> None:
         """Handle what happens until the talk ends."""
         while True:
@@ -200,7 +185,12 @@ class TalkService:
             match what:
                 case "gone":
                     log.warning("the model is gone in talk %s: recovering", talk.session)
-                    self._enter(talk, TalkState.RECOVERING)
+                    self._wait_for(talk, "model")
+                case "devices_away":
+                    self._wait_for(talk, "devices")
+                case "devices_back":
+                    talk.devices = data["devices"]
+                    self._has_back(talk, "devices")
                 case "restarted":
                     await self._rejoin(talk)
                 case "failed":
@@ -216,8 +206,8 @@ class TalkService:
     async def _rejoin(self, talk: Talk) -> None:
         """Go on with the new model; if that one is gone already, wait for the next."""
         try:
-            sock = await self._join(talk)
-        except (ModelWorkerDied, ModelNotLoaded) as e:
+            sock = await self._joining.join(talk)
+        except ModelError as e:
             log.warning("the model is gone again in talk %s: %s", talk.session, e)
             return
         try:
@@ -226,7 +216,16 @@ class TalkService:
         except NoTalk as e:
             log.info("the sound of talk %s has ended: %s", talk.session, e)
             return  # how it ended is in the inbox
-        self._enter(talk, TalkState.LISTENING)
+        self._has_back(talk, "model")
+
+    def _wait_for(self, talk: Talk, what: str) -> None:
+        talk.away.add(what)
+        self._enter(talk, TalkState.RECOVERING)
+
+    def _has_back(self, talk: Talk, what: str) -> None:
+        """It listens again if that was all it waited for."""
+        talk.away.discard(what)
+        self._enter(talk, talk.state if talk.away else TalkState.LISTENING)
 
     async def _close(self, talk: Talk, writing: asyncio.Task[None]) -> None:
         self._enter(talk, TalkState.STOPPING)
@@ -240,9 +239,12 @@ class TalkService:
         except MoshidError as e:
             log.warning("talk %s could not give the model back: %s", talk.session, e)
             talk.error = talk.error or e
-        talk.transcript.finish()
+        talk.kept.finish()
         await writing
-        self._enter(talk, TalkState.FAILED if talk.error else TalkState.STOPPED)
+        final = TalkState.FAILED if talk.error else TalkState.STOPPED
+        cut_off = isinstance(talk.error, AudioWorkerDied)
+        await talk.kept.close(describe(talk) | {"state": final.value}, cut_off=cut_off)
+        self._enter(talk, final)
         self._talk = None
         if not talk.started.done():
             talk.started.set_exception(talk.error or NoTalk("the talk was stopped as it started"))
@@ -252,18 +254,13 @@ class TalkService:
         talk.state = next_state(talk.state, state)
         self._tell(talk)
 
-    def _tell(self, talk: Talk) -> None:
+    def _tell(self, talk: Talk, **more: Any) -> None:
         data = {"session": talk.session, "state": talk.state.value, "status": describe(talk)}
-        self._bus.publish("talk", data, key="talk")
+        self._bus.publish("talk", data | more, key="talk")
 
     def _from_model_text(self, talk: Talk, data: dict[str, Any]) -> None:
-        word = {
-            "session": talk.session,
-            "frame": data["frame"],
-            "t_s": round(data["frame"] * FRAME_S, 2),
-            "text": data["piece"],
-        }
-        talk.transcript.add(word)
+        word = spoken(talk.session, data)
+        talk.kept.add(word)
         self._bus.publish("talk.text", word)
 
     def _from_audio(self, talk: Talk, event: str, data: dict[str, Any]) -> None:
@@ -275,10 +272,16 @@ class TalkService:
                 self._tell(talk)
             case "ended":
                 talk.stats |= data.get("stats") or {}
+                self._last_trace = {"session": talk.session, "spans": data.get("trace") or []}
                 talk.inbox.put_nowait(("ended", data))
             case "failed":
                 talk.inbox.put_nowait(("failed", data["error"]))
+            case "away" | "back":
+                talk.inbox.put_nowait((f"devices_{event}", data))
             case "died":
                 talk.inbox.put_nowait(("failed", AudioWorkerDied("the audio process ended")))
+            case "recording":
+                talk.stats |= data
+                self._tell(talk, event="recording", **data)
             case _:
                 self._bus.publish("talk", {"session": talk.session, "event": event, **data})

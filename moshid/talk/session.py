@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from moshid import __version__
 from moshid.errors import MoshidError
+from moshid.talk.keeping import Keeping
 from moshid.talk.request import TalkRequest
 from moshid.talk.states import TalkState
-from moshid.talk.transcript import Transcript
 
 STAGES: Final = ("encode", "step", "decode")
 """What the audio worker times of each frame."""
@@ -23,12 +24,15 @@ class Talk:
     request: TalkRequest
     owner: str
     seed: int
-    transcript: Transcript
+    kept: Keeping
     state: TalkState = TalkState.STARTING
     model: str | None = None
+    quality: str | None = None
     epoch: int = 0
     stats: dict[str, Any] = field(default_factory=dict)
     devices: dict[str, Any] | None = None
+    away: set[str] = field(default_factory=set)
+    """Which of ``model`` and ``devices`` it has to wait for."""
     reason: str | None = None
     error: MoshidError | None = None
     inbox: asyncio.Queue[tuple[str, Any]] = field(default_factory=asyncio.Queue)
@@ -48,12 +52,20 @@ def idle_status() -> dict[str, Any]:
         "frames": 0,
         "seconds": 0.0,
         "lagged_frames": 0,
+        "late_frames": 0,
         "underruns": 0,
         "overruns": 0,
+        "missed_ms": 0,
         "latency_ms": {"p50": None, "p95": None},
         "stage_ms": {stage: {"p50": None, "p95": None} for stage in STAGES},
+        "drift_ppm": None,
         "devices": None,
         "echo_cancel": False,
+        "echo": None,
+        "controls": None,
+        "interrupts": {"count": 0, "last_ms": None, "p50_ms": None},
+        "recording": None,
+        "verdict": None,
         "model": None,
         "engine": None,
         "seed": None,
@@ -77,7 +89,21 @@ def describe(talk: Talk) -> dict[str, Any]:
         "engine": talk.request.engine,
         "seed": talk.seed,
         "owner": talk.owner,
-        "transcript_file": str(talk.transcript.path) if talk.transcript.path else None,
+        "transcript_file": str(talk.kept.transcript_file) if talk.kept.transcript_file else None,
         "reason": talk.reason,
         "error": None if error is None else {"message": error.message, **error.to_data()},
+    }
+
+
+def facts(talk: Talk) -> dict[str, Any]:
+    """What a recording says of its talk when it begins."""
+    return {
+        "session": talk.session,
+        "version": __version__,
+        "engine": talk.request.engine,
+        "model": talk.model,
+        "quality": talk.quality,
+        "seed": talk.seed,
+        "sampling": talk.request.sampling(talk.seed),
+        "devices": talk.devices,
     }

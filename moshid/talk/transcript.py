@@ -11,11 +11,21 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiofiles
 
 log = logging.getLogger(__name__)
+
+
+FRAME_S: Final = 0.08
+
+
+def spoken(session: str, data: dict[str, Any]) -> dict[str, Any]:
+    """A ``talk.text`` event's data, of the model's ``{frame, piece}``."""
+    frame = data["frame"]
+    t_s = round(frame * FRAME_S, 2)
+    return {"session": session, "frame": frame, "t_s": t_s, "text": data["piece"]}
 
 
 class Transcript:

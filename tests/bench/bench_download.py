@@ -1,9 +1,9 @@
 """Speed, CPU seconds and memory of a download from loopback, beside curl, aria2c and hf-transfer.
 
-``python -m tests.bench.bench_download [--mib N] [--rounds N] [--json FILE]``. All fetch the same
-file from the same nginx, in turns. moshid's figure includes all it promises: each chunk's digest,
-the whole file's, everything durable and in the ledger. ``hf+sha256`` is the same promise made by
-hf-transfer, fdatasync and one pass of hashlib.
+``python -m tests.bench.bench_download [--mib N] [--rounds N] [--json FILE] [--page FILE]``. All
+fetch the same file from the same nginx, in turns. moshid's figure includes all it promises: each
+chunk's digest, the whole file's, everything durable and in the ledger. ``hf+sha256`` is the same
+promise made by hf-transfer, fdatasync and one pass of hashlib.
 """
 
 from __future__ import annotations
@@ -46,6 +46,19 @@ if check == "1":
 """
 
 
+_HUB: Final = """
+import os, sys
+os.environ.update(HF_ENDPOINT=sys.argv[1], HF_HUB_CACHE=sys.argv[2], HF_HUB_DISABLE_TELEMETRY="1")
+from huggingface_hub import hf_hub_download
+hf_hub_download(sys.argv[3], sys.argv[4])
+"""
+
+ASK_EVERY_S: Final = 0.005
+"""A client that asks for the list of jobs so often: far more than a terminal UI does."""
+
+MARKS: Final = ("<!-- speed -->", "<!-- end of speed -->")
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One download: who, wall and CPU seconds, peak memory, the RPC's 99th percentile if any."""
@@ -63,7 +76,9 @@ def serving(folder: Path, sha256: str, port: int) -> Iterator[str]:
     temps = "".join(
         f"{t}_temp_path {folder}/{t};" for t in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    hub = f"add_header X-Repo-Commit {COMMIT} always; add_header X-Linked-Etag {sha256} always;"
+    size = (folder / NAME).stat().st_size
+    told = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": sha256, "X-Linked-Size": size}
+    hub = " ".join(f"add_header {name} {value} always;" for name, value in told.items())
     configuration = f"""
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/errors;
 events {{ worker_connections 256; }}
@@ -94,7 +109,7 @@ def peer(who: str, command: list[str], out: Path) -> Figure:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{who} ended with {process.returncode}")
-    out.unlink()
+    shutil.rmtree(out) if out.is_dir() else out.unlink()
     return Figure(who, wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -123,7 +138,7 @@ def ours(endpoint: str, profile: str) -> Figure:
 
 def _ask(world: World, done: threading.Event, delays_s: list[float]) -> None:
     with world.connect() as connection:
-        while not done.wait(0.02):
+        while not done.wait(ASK_EVERY_S):
             began = time.monotonic()
             connection.call("download.list")
             delays_s.append(time.monotonic() - began)
@@ -141,10 +156,12 @@ def contenders(endpoint: str, folder: Path) -> dict[str, Callable[[], Figure]]:
     """Who is there, by name."""
     url, out = f"{endpoint}/raw/{NAME}", folder / "out"
     hf = [sys.executable, "-c", _HF_TRANSFER, url, str(out)]
-    aria = ["aria2c", "-q", "-x16", "-s16", "-k1M", "--file-allocation=none", "-d", str(folder)]
+    aria = ["aria2c", "-q", "-x16", "-s16", "-k1M", "-d", str(folder)]
+    hub = [sys.executable, "-c", _HUB, endpoint, str(out), REPO, NAME]
     commands = {
         "curl": ["curl", "-sf", "-o", str(out), url],
         "aria2c -x16": [*aria, "-o", "out", url],
+        "huggingface_hub": hub,
         "hf-transfer": [*hf, "0"],
         "hf+sha256": [*hf, "1"],
     }
@@ -179,14 +196,37 @@ def table(figures: list[Figure], size_bytes: int) -> str:
     return "\n".join(lines)
 
 
+def ratios(figures: list[Figure]) -> str:
+    """How long moshid takes beside those that the issue names, round by round; medians."""
+    lines = []
+    for who in (w for w in dict.fromkeys(f.who for f in figures) if w.startswith("moshid")):
+        for other in ("hf+sha256", "hf-transfer", "aria2c -x16"):
+            pairs = zip(_walls(figures, who), _walls(figures, other), strict=False)
+            if parts := [mine / theirs for mine, theirs in pairs]:
+                lines.append(f"- {who} takes {statistics.median(parts):.2f} of {other}'s time")
+    return "\n".join(lines)
+
+
+def _walls(figures: list[Figure], who: str) -> list[float]:
+    return [f.wall_s for f in figures if f.who == who]
+
+
+def write_page(page: Path, text: str) -> None:
+    """Put the text between the marks of a page."""
+    before, rest = page.read_text().split(MARKS[0])
+    _old, after = rest.split(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line: see ``--help``."""
     parser = argparse.ArgumentParser(prog="bench_download", description=__doc__)
-    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--mib", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--port", type=int, default=18_931)
-    parser.add_argument("--only", nargs="*", help="names of contenders")
+    parser.add_argument("--only", nargs="+", help="names of contenders")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, help="a page with marks for the table")
     a = parser.parse_args(argv)
     if shutil.which("nginx") is None:
         parser.error("nginx is needed (Debian: apt install nginx-light)")
@@ -206,7 +246,10 @@ def main(argv: list[str] | None = None) -> int:
                     if not a.only or who in a.only:
                         figures.append(run())
                         print(f"{who}: {figures[-1].wall_s:.2f} s", file=sys.stderr, flush=True)
-    print(table(figures, a.mib * MIB))
+    text = f"{table(figures, a.mib * MIB)}\n\n{ratios(figures)}"
+    print(text)
+    if a.page:
+        write_page(a.page, text)
     if a.json:
         a.json.write_text(
             json.dumps({"mib": a.mib, "runs": [asdict(f) for f in figures]}, indent=1)

@@ -11,6 +11,7 @@ import pytest
 
 from moshi_client import cli
 from moshi_client import errors as client_errors
+from moshi_client.tui.act import BINDINGS
 from moshid import doctor, install
 from moshid.errors import all_errors
 from moshid.settings import Settings, setting_names
@@ -19,7 +20,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding
 CONTRACT_COMMANDS = {
     *("status", "talk", "download", "downloads", "pause", "resume", "cancel", "verify", "models"),
     *("load", "unload", "ps", "bench", "devices", "events", "call", "methods", "help", "logs"),
-    *("doctor", "stop"),
+    *("tui", "doctor", "stop"),
 }
 COMMANDS = cli.build_parser().parsers
 
@@ -53,6 +54,8 @@ def test_every_command_has_a_row_with_its_arguments(name: str) -> None:
     own = flags_of(COMMANDS[name]) - SHARED_FLAGS
     if name in ("talk", "download"):
         own -= set(rows(name))
+    if name == "tui":
+        own -= flags_of(COMMANDS["talk"])
     missing = {flag for flag in own if not re.search(rf"{flag}\b", text)}
     assert not missing, f"{name}: not in its row: {missing}"
     for action in COMMANDS[name]._actions:
@@ -64,6 +67,11 @@ def test_every_command_has_a_row_with_its_arguments(name: str) -> None:
 def test_no_flag_is_documented_that_is_not_there(name: str) -> None:
     listed = set(re.findall(r"`(--[a-z0-9-]+)", " ".join(r[0] for r in rows(name).values())))
     assert listed == flags_of(COMMANDS[name]) - SHARED_FLAGS
+
+
+def test_every_key_of_the_screen_has_a_row() -> None:
+    documented = set(rows("The screen"))
+    assert documented == {key for keys, _ in BINDINGS for key in keys.split()}
 
 
 def test_shared_flags_and_output_rules_are_told() -> None:
@@ -86,6 +94,7 @@ def test_every_setting_has_a_row_with_its_default() -> None:
         if field.name not in ("home", "socket"):
             default = field.default
             shown = str(default).lower() if isinstance(default, bool) else str(default)
+            shown = "none" if default in ("", ()) else shown
             assert cells[2].strip("`") == shown
 
 

@@ -23,6 +23,8 @@ BUILT = {
     "download.resume",
     "download.cancel",
     "download.verify",
+    "download.set",
+    "download.limits",
     "model.list",
     "model.load",
     "model.unload",
@@ -33,12 +35,15 @@ BUILT = {
     "talk.start",
     "talk.stop",
     "talk.status",
+    "talk.set",
+    "talk.trace",
     "audio.devices",
     "events.subscribe",
     "events.unsubscribe",
 }
-"""The contract's methods, but for talk.set, which is not built yet; delete and prune are what
-``models --delete`` and ``--prune`` call."""
+"""The contract's methods; delete and prune are what
+``models --delete`` and ``--prune`` call, set and limits what ``downloads --limit`` does, trace what
+``bench --trace`` asks."""
 
 
 def test_the_reference_is_generated_from_the_code() -> None:
@@ -59,4 +64,4 @@ def test_every_method_describes_its_result_and_parameters() -> None:
     for method in openrpc(all_methods())["methods"]:
         assert "Result:" in method["description"], method["name"]
         struct = all_methods()[method["name"]].params
-        assert [p["name"] for p in method["params"]] == list(struct.__struct_fields__)
+        assert [p["name"] for p in method["params"]] == list(struct.__struct_encode_fields__)

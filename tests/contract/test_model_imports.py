@@ -7,7 +7,11 @@ import subprocess
 import sys
 
 HEAVY = {"mlx", "moshi_mlx", "numpy", "sentencepiece", "rustymimi", "sounddevice", "soxr"}
-DAEMON_SIDE = ("service", "catalogue", "residency", "files", "messages", "states", "engine")
+DAEMON_SIDE = (
+    *("service", "catalogue", "residency", "files", "messages", "states", "engine"),
+    *("keeping", "lending", "pressure", "status", "tending", "watchdog", "footprint", "monitor"),
+    *("auto", "machine", "memory", "qualities", "quantised_store"),
+)
 
 
 def test_the_daemons_modules_load_no_numerical_library() -> None:

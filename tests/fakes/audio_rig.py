@@ -57,8 +57,11 @@ class WorkerRig:
         return await self.worker.call("prepare", {"codec": DEMO_CODEC})
 
     async def start(self, peer: ParrotPeer | None, **params: Any) -> dict[str, Any]:
-        """Start a session; with a peer, on its frame socket."""
-        asked = {"session": "s1", "epoch": 1} | params
+        """Start a session; with a peer, on its frame socket.
+
+        No echo is cancelled unless asked for: between a probe's mouth and ear there is no room.
+        """
+        asked = {"session": "s1", "epoch": 1, "echo_cancel": False} | params
         if peer is None:
             return await self.worker.call("start", {"engine": "echo"} | asked)
         asked = {"delay_frames": DELAY_FRAMES} | asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,10 +57,18 @@ def make_service(
     parts: Parts = PARTS,
     offline: bool = False,
     token: str | None = None,
+    alternates: Sequence[str] = (),
+    set_to: Mapping[str, Any] | None = None,
 ) -> DownloadService:
     """A service that is not running yet."""
     home.mkdir(parents=True, exist_ok=True)
-    settings = Settings(home=home, socket=home / "s", download_progress_hz=50.0)
+    settings = Settings(
+        home=home,
+        socket=home / "s",
+        download_progress_hz=50.0,
+        download_endpoints=tuple(alternates),
+        **(set_to or {}),
+    )
     place = HubPlace(endpoint, cache, offline, token)
     return DownloadService(
         settings, bus or Bus(), select_parrot, place=place, profiles=profiles, parts=parts

@@ -43,6 +43,10 @@ def handle(control: Control, request: Request) -> None:
         case "refuse_to_stop":
             control.busy_with = "refusing"
             control.reply(request, {})
+        case "farewell":
+            for n in range(request.params["words"]):
+                control.notify("told", {"n": n})
+            os._exit(3)
         case "shutdown" if control.busy_with == "refusing":
             control.fail(request, InternalError("it is not to be had"))
         case "busy":

@@ -131,9 +131,10 @@ class FakeDaemon:
         self.stop()
 
     def event(self, topic: str, data: Json) -> None:
-        """Send an event to every connection."""
+        """Send an event to every connection that is still there."""
         for peer in list(self._peers):
-            peer.event(topic, data)
+            with contextlib.suppress(OSError):
+                peer.event(topic, data)
 
     def wait_for(self, method: str, times: int = 1) -> Json:
         """Block until ``method`` was called ``times`` times; returns the last call's params."""

@@ -39,6 +39,7 @@ class PulseServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._mouth: subprocess.Popen[bytes]
         self._ear: subprocess.Popen[bytes]
+        self._more_ears: list[subprocess.Popen[bytes]] = []
         self._threads: list[threading.Thread] = []
         self._to_say: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._heard = bytearray()
@@ -49,8 +50,12 @@ class PulseServer:
         missing = [tool for tool in TOOLS if shutil.which(tool) is None]
         if missing:
             raise SoundServerMissing(f"{missing} missing: install pulseaudio, pulseaudio-utils")
-        (self.folder / "run" / "pulse").mkdir(parents=True, mode=0o700)
+        (self.folder / "run" / "pulse").mkdir(parents=True, mode=0o700, exist_ok=True)
         (self.folder / "run").chmod(0o700)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start the server, for the first time or after ``kill``, and both ends."""
         null_sink = f"module-null-sink rate={RATE} channels=1"
         command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"]
         command += ["--disable-shm=yes", "--log-target=stderr", "--log-level=error"]
@@ -61,8 +66,8 @@ class PulseServer:
                 command, env=os.environ | self.environment, stdout=log, stderr=log
             )
         self._wait_until_ready()
-        self._pactl("set-default-sink", "spk")
-        self._pactl("set-default-source", "mic.monitor")
+        self.pactl("set-default-sink", "spk")
+        self.pactl("set-default-source", "mic.monitor")
         self._open_ends()
 
     def stop(self) -> None:
@@ -70,19 +75,47 @@ class PulseServer:
         process, self._process = self._process, None
         if process is None:
             return
-        for child in (self._mouth, self._ear, process):
-            child.terminate()
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        _end(process)
+        self._end_ends()
+
+    def _end_ends(self) -> None:
+        for child in (self._mouth, self._ear, *self._more_ears):
+            _end(child)
         for thread in self._threads:
             thread.join(TIMEOUT_S)
-        for pipe in (self._mouth.stdin, self._mouth.stdout, self._ear.stdin, self._ear.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        for child in (self._mouth, self._ear, *self._more_ears):
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+        self._more_ears.clear()
+
+    def plug_in(self, name: str, *, rate: int) -> None:
+        """Another speaker, in stereo, and an ear there: see ``_open_ends``."""
+        self.pactl("load-module", "module-null-sink", f"sink_name={name}", f"rate={rate}")
+        self._more_ears.append(
+            self._tool("parec", "-d", f"{name}.monitor", stdout=subprocess.DEVNULL)
+        )
+
+    def kill(self) -> None:
+        """SIGKILL: all sound devices go."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        (self.folder / "run" / "pulse" / "native").unlink(missing_ok=True)
+        self._end_ends()
+
+    def recorders(self) -> int:
+        """How many programs hold a microphone open."""
+        return len(self.pactl("list", "short", "source-outputs").splitlines())
+
+    def wait_for_recorders(self, count: int) -> None:
+        """Until so many hold one."""
+        for _attempt in range(100):
+            if self.recorders() == count:
+                return
+            threading.Event().wait(0.1)  # the server tells nobody
+        raise TimeoutError(f"{self.recorders()} programs record, not {count}")
 
     def speak_and_listen(self, pcm: Samples, *, tail_s: float) -> Samples:
         """Speak float32 [n] at 24 kHz; what the speaker played until ``tail_s`` after it."""
@@ -127,18 +160,28 @@ class PulseServer:
                 self._heard += block
                 self._hearing.notify_all()
 
-    def _tool(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _tool(
+        self, name: str, *arguments: str, stdout: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         options = ["--rate=24000", "--channels=1", "--format=s16le", "--latency-msec=50"]
         return subprocess.Popen(
             [name, *options, *arguments],
             env=os.environ | self.environment,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
         )
 
-    def _pactl(self, *arguments: str) -> None:
+    def pactl(self, *arguments: str) -> str:
+        """Ask the server, or tell it."""
         environment = os.environ | self.environment
-        subprocess.run(["pactl", *arguments], env=environment, check=True, timeout=TIMEOUT_S)
+        answer = subprocess.run(
+            ["pactl", *arguments],
+            env=environment,
+            check=True,
+            timeout=TIMEOUT_S,
+            stdout=subprocess.PIPE,
+        )
+        return answer.stdout.decode()
 
     def _wait_until_ready(self) -> None:
         """``pactl`` itself retries nothing, so ask until the server answers or has ended."""
@@ -156,6 +199,15 @@ class PulseServer:
         log = (self.folder / "pulse.log").read_text(errors="replace")
         self.stop()
         raise SoundServerMissing(f"pulseaudio did not start: {log}")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from moshi_mlx import models
 
+from moshid import mlx_setup
 from moshid.demo import tokenizer
+from moshid.model import quantise
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -42,16 +44,31 @@ def config(**changes: Any) -> dict[str, Any]:
     return base | changes
 
 
-def random_lm(numbers: dict[str, Any], seed: int = 0) -> Any:
-    """An ``Lm`` with bf16 weights spread widely enough that its tokens vary."""
+def random_lm(
+    numbers: dict[str, Any],
+    seed: int = 0,
+    *,
+    layers: dict[str, Any] | None = None,
+    quality: str = "bf16",
+) -> Any:
+    """An ``Lm`` with weights spread widely enough that its tokens vary.
+
+    ``layers``: fields of both transformers' configuration that no ``config.json`` can set.
+    """
     mx.random.seed(seed)
-    lm = models.Lm(models.LmConfig.from_config_dict(numbers))
+    cfg = models.LmConfig.from_config_dict(numbers)
+    for field, value in (layers or {}).items():
+        setattr(cfg.transformer, field, value)
+        setattr(cfg.depformer.transformer, field, value)
+    lm = models.Lm(cfg)
     lm.set_dtype(mx.bfloat16)
     spread = [
         (name, (0.3 * mx.random.normal(w.shape)).astype(mx.bfloat16) if w.ndim > 1 else w)
         for name, w in tree_flatten(lm.parameters())
     ]
     lm.load_weights(spread)
+    quantise.quantise_modules(lm, quality)
+    quantise.suit_device(lm, quality, on_cpu=mlx_setup.computes_on_cpu())
     mx.eval(lm.parameters())
     return lm
 

@@ -39,6 +39,11 @@ class FakeParts:
     fail: dict[str, MoshidError] = field(default_factory=dict)
     hooks: dict[str, Any] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
+    keep_alive: str | float | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    spans: list[Any] = field(default_factory=list)
+    controls: dict[str, Any] = field(default_factory=lambda: {"muted": False, "volume": 1.0})
+    params: dict[str, Any] = field(default_factory=dict)
     on_event: Callable[[str, dict[str, Any]], None] = lambda _event, _data: None
     opening: asyncio.Event = field(default_factory=asyncio.Event)
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,9 +70,19 @@ class FakeParts:
         """Model."""
         return {"model": None}
 
-    async def load(self, paths: CheckpointPaths, *, model: str, quality: str) -> dict[str, Any]:
+    async def load(
+        self,
+        paths: CheckpointPaths,
+        *,
+        model: str,
+        quality: str,
+        keep_alive: str | float | None,
+        session: str,
+    ) -> dict[str, Any]:
         """Model."""
         assert (paths, model, quality) == (PATHS, "moshiko", "bf16")
+        assert session
+        self.keep_alive = keep_alive
         self._did("load")
         return {}
 
@@ -80,6 +95,7 @@ class FakeParts:
         self.hooks = hooks
         sock.close()
         assert sampling["seed"] == 7
+        self.sampling = sampling
         assert session
         self._did("begin_talk")
 
@@ -104,8 +120,10 @@ class FakeParts:
         echo = params["engine"] == "echo"
         assert (codec is None) == (sock is None) == echo
         self.on_event = on_event
+        self.params = params
         self._did("start_talk")
-        return {"devices": {"input": "mic", "output": "spk"}}
+        stats = {"controls": dict(self.controls)}
+        return {"devices": {"input": "mic", "output": "spk"}, "stats": stats}
 
     async def rejoin(self, session: str, epoch: int, sock: socket.socket) -> None:
         """Audio."""
@@ -113,6 +131,19 @@ class FakeParts:
         assert sock.fileno() >= 0
         self.epochs.append(-epoch)
         self._did("rejoin")
+
+    async def set_controls(self, session: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Audio."""
+        assert session
+        self._did("set_controls")
+        self.controls |= {name: value for name, value in changes.items() if value is not None}
+        return dict(self.controls)
+
+    async def trace(self, session: str) -> list[Any]:
+        """Audio."""
+        assert session
+        self._did("trace")
+        return self.spans
 
     async def stop_talk(self, session: str) -> dict[str, Any]:
         """Audio."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,15 @@ import pytest
 import soundfile
 
 from moshid.audio.codec import Codec, open_codec
+from moshid.audio.codec_mlx import _count_afresh
+from moshid.audio.codec_process import CodecProcess
+from moshid.audio.codec_rusty import RustyMimi
+from moshid.audio.codec_spares import Life
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.request import CodecSpec, parse
 from moshid.audio.ring import Samples
 from moshid.demo.sound import envelope_lag
-from moshid.errors import BadCheckpoint
+from moshid.errors import BadCheckpoint, CodecDied
 from tests.fakes.audio_rig import DEMO_CODEC, make_speech
 from tests.fakes.mimi_weights import write_mimi
 
@@ -109,35 +116,117 @@ def test_a_configuration_of_other_sizes_is_refused(tmp_path: Path) -> None:
         open_codec(demo(config=str(path)))
 
 
-def test_rustymimi_runs_a_full_size_codec_past_its_position_limit(tmp_path: Path) -> None:
-    """Codes equal MLX's of the same weights; and at its limit the codec is replaced, not lost."""
+def test_counting_positions_from_later_on_changes_nothing() -> None:
+    frames = noise(90)
+    plain: Any = open_codec(demo())
+    codes = encode_all(plain, frames)
+    turned: Any = open_codec(demo())
+    offsets = []
+    for pcm, expected in zip(frames, codes, strict=True):
+        assert turned.encode(pcm) == expected
+        _count_afresh(turned._mimi.encoder_transformer, turned._mimi.encoder_cache, rebase=64)
+        offsets.append(turned._mimi.encoder_cache[0].self_attn.offset)
+    assert plain._mimi.encoder_cache[0].self_attn.offset == 180
+    assert max(offsets) < 64 + 64 + 2, "it was counted afresh, more than once"
+
+
+def test_a_primed_codec_goes_on_where_another_left(tmp_path: Path) -> None:
+    """Two layers that attend to 16 frames each: after one context most codes are the same, after
+    four all are; the sound differs by -20 dB at most, and by -60 dB."""
+    text = "The quick brown fox jumps over the lazy dog. How are you today, my friend? " * 2
+    speech = soundfile.read(make_speech(tmp_path / "a.wav", text=text), dtype="float32")[0]
+    frames = frames_of(speech)[:78]
+    codec = open_codec(demo())
+    codes = encode_all(codec, frames)
+    sound = [codec.decode(tokens) for tokens in codes]
+    seam = 66
+    for primed, equal, difference_db in ((16, 0.95, -20), (64, 1.0, -60)):
+        codec.reset()
+        same, differences_db = [], []
+        for pcm, tokens, whole in list(zip(frames, codes, sound, strict=True))[seam - primed :]:
+            same.append(np.equal(codec.encode(pcm), tokens))
+            swapped = codec.decode(tokens)
+            differences_db.append(level_dbfs(swapped - whole) - level_dbfs(whole))
+        assert np.mean(same[primed:]) >= equal
+        assert max(differences_db[primed:]) < difference_db
+
+
+@pytest.fixture(scope="module")
+def mimi(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A full-size Mimi."""
+    return str(write_mimi(tmp_path_factory.mktemp("mimi") / "mimi.safetensors"))
+
+
+def test_rustymimi_says_what_mlx_says_of_the_same_weights(mimi: str) -> None:
     import mlx.core as mx
     from moshi_mlx.models.mimi import Mimi, mimi_202407
 
-    from moshid.audio.codec_rusty import RustyMimi
-
-    weights = str(write_mimi(tmp_path / "mimi.safetensors"))
-    frames = noise(24)
-    codec = open_codec(CodecSpec("rustymimi", weights, 8))
-    codes = encode_all(codec, frames)
-    sound = codec.decode(codes[0])
+    frames = noise(12)
+    with closing(open_codec(CodecSpec("rustymimi", mimi, 8))) as codec:
+        codes = encode_all(codec, frames)
+        sound = codec.decode(codes[0])
     assert sound.shape == (FRAME_SAMPLES,)
     assert sound.dtype == np.float32
     assert np.abs(sound).max() > 0
 
-    mimi = Mimi(mimi_202407(8))
-    mimi.load_pytorch_weights(weights)
-    mlx_codes = [np.asarray(mimi.encode_step(mx.array(p)[None, None]))[0, :, 0] for p in frames]
+    other = Mimi(mimi_202407(8))
+    other.load_pytorch_weights(mimi)
+    mlx_codes = [np.asarray(other.encode_step(mx.array(p)[None, None]))[0, :, 0] for p in frames]
     # The first frame differs, since the two pad a beginning differently.
     agree = [tuple(b.tolist()) == a for a, b in zip(codes, mlx_codes, strict=True)][1:]
     assert np.mean(agree) > 0.8
 
-    short = RustyMimi(weights, 8, frames_max=16)
-    replaced = [short.encode(pcm) for pcm in frames]
-    assert replaced[:16] == codes[:16]
-    assert np.mean([a == b for a, b in zip(replaced[17:], codes[17:], strict=True)]) > 0.7
-    assert [len(short.decode(tokens)) for tokens in codes] == [FRAME_SAMPLES] * 24
 
+def test_rustymimi_outlives_its_table_and_its_process(mimi: str) -> None:
+    """Swapped twice, between two frames: codes and sound are those of one object that hears it all,
+    but for what was said before the 8 frames that the spare has heard. Then the process is killed,
+    and the talk goes on."""
+    import rustymimi
+
+    frames = noise(34)
+    whole = rustymimi.Tokenizer(mimi, num_codebooks=8)
+    same, differences_db = [], []
+    with closing(RustyMimi(mimi, 8, life=Life(frames_max=24, begin=12, primed=8))) as codec:
+        for pcm in frames:
+            codes = np.asarray(whole.encode_step(pcm[None, None]))
+            sound = np.asarray(whole.decode_step(codes))[0, 0]
+            tokens = tuple(codes[0, :, 0].tolist())
+            same.append(np.equal(codec.encode(pcm), tokens))
+            ours = codec.decode(tokens)
+            differences_db.append(level_dbfs(ours - sound) - level_dbfs(sound))
+        assert codec.spares.swaps == 2
+        assert np.all(same[:20])
+        assert np.mean(same) > 0.95
+        assert max(differences_db) < -30, "after a fresh object it would be 0"
+
+        assert isinstance(codec.spares.active, CodecProcess)
+        os.kill(codec.spares.active.pid, signal.SIGKILL)
+        assert len(codec.encode(frames[0])) == 8
+        assert codec.spares.deaths == 1
+
+
+def test_a_process_that_hangs_counts_as_dead(mimi: str) -> None:
+    codec = CodecProcess(mimi, 8, 64, answer_timeout_s=0.2)
+    codec.hurry()
+    codec.catch_up()
+    assert codec.is_level()
+    os.kill(codec.pid, signal.SIGSTOP)
+    with pytest.raises(CodecDied, match="does not answer"):
+        codec.encode(silence())
+    codec.close()
+    codec.wait()
+    assert codec.has_ended()
+
+
+def test_its_process_ends_with_the_worker_however_that_went(mimi: str) -> None:
+    codec = CodecProcess(mimi, 8, 64)
+    codec.catch_up()
+    codec._sock.close()  # as the system does it
+    codec.wait()
+    assert codec._process.returncode == 0, "by itself"
+
+
+def test_a_codec_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint) as caught:
         open_codec(CodecSpec("rustymimi", str(tmp_path / "none"), 8))
     assert "\n" not in caught.value.message

@@ -71,7 +71,8 @@ async def test_echo_between_files_returns_the_sound_one_frame_later(tmp_path: Pa
         await rig.start(None, in_file=str(speech), out_file=str(out), fast=True)
         await rig.wait_for("ended")
     spoken, heard = soundfile.read(speech)[0], soundfile.read(out)[0]
-    assert np.array_equal(heard[FRAME : FRAME + len(spoken)], spoken)
+    # 16 bits are cut off, not rounded, as upstream writes them.
+    assert np.abs(heard[FRAME : FRAME + len(spoken)] - spoken).max() <= 2**-15
     assert not heard[:FRAME].any()
 
 
@@ -102,8 +103,8 @@ async def test_bad_requests_are_refused_by_kind_and_the_worker_survives(tmp_path
             await rig.worker.call("sing")
         with pytest.raises(InvalidParams, match="seconds"):
             await rig.start(None, **files, seconds="long")
-        with pytest.raises(InvalidParams, match="not built yet"):
-            await rig.start(None, **files, record=str(tmp_path))
+        with pytest.raises(InvalidParams, match="absolute"):
+            await rig.start(None, **files, record={"path": "r.wav"})
         with pytest.raises(InvalidParams, match="fast"):
             await rig.start(None, in_file=str(speech), fast=True)
         with pytest.raises(BadAudioFile, match="no sound file"):

@@ -36,6 +36,11 @@ class Listener:
         self.events.append((name, data))
         self._changed.set()
 
+    async def change(self) -> None:
+        """Until something more is told."""
+        self._changed.clear()
+        await self._changed.wait()
+
     async def wait_for(self, name: str) -> dict[str, Any]:
         async with asyncio.timeout(TIMEOUT_S):
             while True:

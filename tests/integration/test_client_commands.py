@@ -65,12 +65,34 @@ MODELS: Json = {
         }
     ]
 }
+BANDWIDTH: Json = {
+    "weights_bytes": 96_000_000,
+    "step_bytes": 80_000_000,
+    "full_step_bytes": 160_000_000,
+    "reached_bps": 4_000_000_000,
+    "needed_bps": 2_000_000_000,
+    "machine_bps": 8_000_000_000,
+    "floor_ms": 10.0,
+}
+COMPARED: Json = {
+    "steps": 100,
+    "same_tokens": True,
+    "ours_ms": {"p50": 22.0, "p95": 23.0, "p99": 24.0},
+    "lmgen_ms": {"p50": 40.0, "p95": 41.0, "p99": 42.0},
+    "ratio": 0.55,
+    "nodes": {"ours": 900, "lmgen": 2000},
+    "waits": {"ours": 1, "lmgen": 20},
+}
 BENCH: Json = {
     "steps": 100,
     "step_ms": {"p50": 20.0, "p95": 40.0, "p99": 44.0, "min": 18.0, "max": 50.0},
     "budget_ms": 80,
+    "budget_share": {"p50": 0.25, "p95": 0.5, "p99": 0.55},
     "realtime": True,
     "memory_bytes": 123_000_000,
+    "bandwidth": BANDWIDTH,
+    "compare": None,
+    "trace": None,
 }
 DEVICE: Json = {
     "index": 3,
@@ -138,10 +160,16 @@ def run(daemon: FakeDaemon, *args: str) -> str:
             "model.load",
             {"model": "a/b", "quality": "q8", "wait": False},
         ),
+        (
+            ("load", "demo", "--keep-alive", "10m"),
+            "model.load",
+            {"model": "demo", "wait": True, "keep_alive": "10m"},
+        ),
         (("unload",), "model.unload", {}),
         (("models",), "model.list", {}),
         (("bench", "--steps", "7"), "model.bench", {"steps": 7}),
         (("bench",), "model.bench", {}),
+        (("bench", "--compare"), "model.bench", {"compare": True}),
         (("downloads",), "download.list", {}),
         (("pause", "job-1"), "download.pause", {"id": "job-1"}),
         (("resume", "job-1"), "download.resume", {"id": "job-1"}),
@@ -189,14 +217,103 @@ def test_status_of_a_talk(daemon: FakeDaemon) -> None:
     assert "listening, 0:04, 50 frames, 1 lagged, 2 underruns, latency p50 310.0 ms" in text
 
 
+def test_models_say_what_was_quantised_here_and_what_auto_takes(daemon: FakeDaemon) -> None:
+    here = [{"quality": "q4", "bytes": 29_000_000, "path": "/h/copy"}]
+    auto = {"quality": "q8", "why": "q8 is the best on disk"}
+    (demo,) = MODELS["models"]
+    absent = demo | {"name": "other", "on_disk": False, "loaded": False}
+    models = [demo | {"quantised": here, "auto": auto}, absent | {"auto": auto}]
+    daemon.replies["model.list"] = {"models": models}
+    header, first, second, *reasons = run(daemon, "models").splitlines()
+    assert ("QUANTISED HERE" in header, "AUTO" in header) == (True, True)
+    assert "q4 29.0 MB      q8" in first
+    assert second.startswith("other")
+    assert reasons == ["auto, demo: q8 is the best on disk"], "of what is on disk"
+
+
+def test_load_says_why_it_is_this_quality(daemon: FakeDaemon) -> None:
+    daemon.replies["model.load"] = MODEL | {"why": "q4 was asked for"}
+    assert "why q4: q4 was asked for" in run(daemon, "load", "demo")
+
+
 def test_tables(daemon: FakeDaemon) -> None:
     assert "demo   q4       ready  123 MB  20.0 ms  for ever  4242" in run(daemon, "ps")
     assert "bf16 40.0 MB" in run(daemon, "models")
     assert "job-1  kyutai/x  downloading  25 %" in run(daemon, "downloads")
     assert "Mic   JACK" in run(daemon, "devices")
-    assert "p95 takes 50 % of 80 ms: real-time" in run(daemon, "bench")
     assert "demo q4: ready, loaded in 1.2 s, warmed up in 0.5 s" in run(daemon, "load", "demo")
     assert "download.get  One job." in run(daemon, "methods")
+
+
+def test_bench_says_how_far_from_real_time_and_from_the_floor(daemon: FakeDaemon) -> None:
+    text = run(daemon, "bench")
+    assert "p50 25 %, p95 50 %, p99 55 % of 80 ms: real-time" in text
+    assert "80.0 MB a step, 160 MB with a full cache" in text
+    assert "4.0 GB/s reached, 2.0 GB/s needed with a full cache" in text
+    assert "10.0 ms a step at the 8.0 GB/s" in text
+    assert "p50 is 2.0 times that" in text
+    slow = BENCH | {"realtime": False, "compare": COMPARED}
+    daemon.replies["model.bench"] = slow
+    text = run(daemon, "bench", "--compare")
+    assert "too slow for real time" in text
+    assert "p50 40.0 ms, p95 41.0 ms, p99 42.0 ms; the same tokens" in text
+    assert "p50 22.0 ms, p95 23.0 ms, p99 24.0 ms, 0.55 of LmGen's p50" in text
+    assert "900 nodes a frame, LmGen 2000; 1 wait, 20" in text
+
+
+SPANS: Json = {"session": "t-1", "spans": [["encode", 0, 5, 7], ["step", 0, 12, 30]]}
+
+
+def test_bench_writes_a_trace_of_its_steps_and_of_the_last_talk(
+    daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    daemon.replies["talk.trace"] = SPANS
+    daemon.replies["model.bench"] = BENCH | {"trace": [["step", 0, 100, 20_000]]}
+    file = tmp_path / "t.json"
+    answer = json.loads(run(daemon, "bench", "--trace", str(file), "--json"))
+    assert (answer["trace_file"], "trace" in answer) == (str(file), False)
+    assert daemon.params_of("model.bench") == [{"trace": True}]
+    events = json.loads(file.read_text())["traceEvents"]
+    names = [e["args"]["name"] for e in events if e["name"] == "process_name"]
+    assert names == ["talk t-1", "bench"]
+    assert {e["ts"] for e in events if e["ph"] in "Xb"} == {5, 12, 100}
+
+
+def test_bench_traces_a_talk_that_goes_on_and_runs_no_step(
+    daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    daemon.replies["talk.trace"] = SPANS
+    daemon.replies["talk.status"] = {"session": "t-1"}
+    daemon.replies["model.bench"] = Fault("talk.busy", "a talk is going on")
+    file = tmp_path / "t.json"
+    assert "none: talk t-1 has the model" in run(daemon, "bench", "--trace", str(file))
+    assert len(json.loads(file.read_text())["traceEvents"]) == 6
+    assert run_client(daemon.path.parent, "bench").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ({"until": "2026-01-02T03:04:05Z", "keep_alive_s": 600.0}, "2026-01-02T03:04:05Z"),
+        ({"keep_alive_s": 600.0}, "10:00 after its use"),
+        ({"keep_alive_s": 0.0}, "its use is over"),
+        ({"keep_alive_s": None}, "for ever"),
+        ({"pid": None, "state": "unloaded", "keep_alive_s": None}, "-"),
+    ],
+)
+def test_ps_says_how_long_the_model_stays(daemon: FakeDaemon, model: Json, shown: str) -> None:
+    daemon.replies["model.status"] = MODEL | model
+    row = run(daemon, "ps").splitlines()[1]
+    assert f"20.0 ms  {shown}  " in row
+
+
+def test_status_tells_of_the_last_real_step(daemon: FakeDaemon) -> None:
+    last = {"at": "2026-01-02T03:04:05.678Z", "ms": 21.25}
+    daemon.replies["daemon.status"] = STATUS | {"model": MODEL | {"last_step": last}}
+    assert "last step 21.2 ms at 2026-01-02T03:04:05.678Z" in run(daemon, "status")
+    fault = {"at": "2026-01-02T03:04:00.000Z", "kind": "model.stuck", "message": "again"}
+    daemon.replies["daemon.status"] = STATUS | {"model": MODEL | {"last_fault": fault}}
+    assert "last fault model.stuck at 2026-01-02T03:04:00.000Z" in run(daemon, "status")
 
 
 def test_no_downloads(daemon: FakeDaemon) -> None:
@@ -279,22 +396,6 @@ def test_stop_waits_until_the_daemon_is_gone(daemon: FakeDaemon) -> None:
         out, _ = process.communicate()
     assert process.returncode == 0
     assert json.loads(out) == {"stopping": True, "stopped": True}
-
-
-def test_doctor_sees_the_daemon(daemon: FakeDaemon, tmp_path: Path) -> None:
-    daemon.hello["version"] = "9.9.9"
-    done = run_client(daemon.path.parent, "doctor", "--json", HF_HOME=str(tmp_path))
-    report = json.loads(done.stdout)
-    states = {check["name"]: check["state"] for check in report["checks"]}
-    assert done.returncode == 0
-    assert states == {
-        "socket": "ok",
-        "daemon": "ok",
-        "protocol": "ok",
-        "version": "warn",
-        "cache": "warn",
-        "log": "ok",
-    }
 
 
 def test_warns_when_the_caches_differ(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -126,3 +126,14 @@ def test_followers_are_told_of_a_forgotten_job(daemon: FakeDaemon) -> None:
         assert process.stdout.readline() == "kyutai/x: forgotten, its files are deleted\n"
         daemon.die()
         process.communicate()
+
+
+def test_followers_are_told_of_a_job_that_became_part_of_another(daemon: FakeDaemon) -> None:
+    job = {"id": "j-1", "repo": "kyutai/x", "state": "probing"}
+    with start_client(daemon.path.parent, "downloads", "--follow") as process:
+        daemon.wait_for("events.subscribe")
+        daemon.event("download", {"job": job, "absorbed_by": "j-2"})
+        assert process.stdout is not None
+        assert process.stdout.readline() == "kyutai/x: job j-1 is part of job j-2 now\n"
+        daemon.die()
+        process.communicate()

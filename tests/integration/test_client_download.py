@@ -78,7 +78,7 @@ def test_every_flag_goes_to_the_daemon(daemon: FakeDaemon) -> None:
     daemon.replies["download.start"] = {"job": DONE, "created": False}
     flags = (
         "--quality q8 --file a.json --file b.bin --revision v1 --profile robust "
-        "--chunk-size 8M --workers 3 --wait --json"
+        "--chunk-size 8M --workers 3 --from x --from /y --wait --json"
     )
     done = run_client(daemon.path.parent, "download", "a/b", *flags.split())
     assert json.loads(done.stdout) == {"job": DONE, "created": False}
@@ -92,6 +92,7 @@ def test_every_flag_goes_to_the_daemon(daemon: FakeDaemon) -> None:
             "profile": "robust",
             "chunk_bytes": 8 << 20,
             "workers": 3,
+            "from": [f"{Path.cwd()}/x", "/y"],
         }
     ]
 
@@ -275,3 +276,19 @@ def test_ctrl_c_while_waiting_for_the_daemon_detaches_too(daemon: FakeDaemon) ->
         _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_a_job_that_becomes_part_of_another_is_followed_there(daemon: FakeDaemon) -> None:
+    """Two revisions were one commit, as it turned out."""
+
+    def reply(call: Call) -> Json:
+        call.event("download", {"job": job(done=500_000), "absorbed_by": "job-2"})
+        call.event("download", {"job": DONE | {"id": "job-2"}})
+        return {"job": job(), "created": True}
+
+    daemon.replies["download.start"] = reply
+    daemon.replies["download.get"] = {"job": job(done=600_000) | {"id": "job-2"}}
+    done = run_client(daemon.path.parent, "--json", "download", "demo")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["job"]["id"] == "job-2"
+    assert daemon.params_of("download.get") == [{"id": "job-2"}]

@@ -47,6 +47,12 @@ def daemon() -> Iterator[FakeDaemon]:
             "events.subscribe: Invalid enum value 'nope' - at `$.topics[0]`",
             "error: TOPIC: invalid enum value 'nope'",
         ),
+        (
+            ("download", "demo", "--from", "/none"),
+            "download.start",
+            "from: /none cannot be used: No such file or directory",
+            "error: --from: /none cannot be used: No such file or directory",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_told_as_the_flag_it_came_by(
@@ -56,6 +62,43 @@ def test_a_wrong_parameter_is_told_as_the_flag_it_came_by(
     done = run_client(daemon.path.parent, *args)
     assert done.returncode == 2
     assert done.stderr == f"{shown}\nhint: See moshi-client {args[0]} --help.\n"
+
+
+@pytest.mark.parametrize("args", [("status", "extra"), ("talk", "--nope"), ("logs", "--lines=3")])
+def test_an_unknown_word_comes_with_the_help_of_its_command(
+    daemon: FakeDaemon, args: tuple[str, str]
+) -> None:
+    done = run_client(daemon.path.parent, *args)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {args[0]} does not know {args[1]}\nhint: See moshi-client {args[0]} --help.\n"
+    )
+
+
+def test_no_number_of_lines_is_said_so(daemon: FakeDaemon) -> None:
+    done = run_client(daemon.path.parent, "logs", "-n", "-3")
+    assert "argument -n: '-3' is no number of lines" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "downloads"])
+def test_a_job_that_is_none_is_not_called_a_model(daemon: FakeDaemon, command: str) -> None:
+    method = "download.get" if command == "downloads" else f"download.{command}"
+    daemon.replies[method] = Fault("model.not_found", "there is no model 'x'")
+    done = run_client(daemon.path.parent, command, "x")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: there is no download 'x', nor a model of that name\n"
+        "hint: List the downloads: moshi-client downloads.\n"
+    )
+    done = run_client(daemon.path.parent, command, "x", "--json")
+    assert json.loads(done.stderr)["error"]["kind"] == "model.not_found"
+
+
+def test_a_methods_help_is_plain_text(daemon: FakeDaemon) -> None:
+    method = {"name": "a.b", "summary": "Do ``x``.", "description": "Result: ``{y}``."}
+    daemon.replies["rpc.discover"] = {"methods": [method]}
+    assert run_client(daemon.path.parent, "help", "a.b").stdout == "a.b\nDo `x`.\nResult: `{y}`.\n"
+    assert "Do `x`." in run_client(daemon.path.parent, "methods").stdout
 
 
 def test_call_shows_the_daemons_own_words(daemon: FakeDaemon) -> None:

@@ -106,7 +106,7 @@ def test_every_flag_goes_to_the_daemon(daemon: FakeDaemon) -> None:
     flags = (
         "--model demo --quality q4 --input 3 --output Speakers --in in.wav --out /abs/out.wav "
         "--seconds 2.5 --record rec --engine echo --no-echo-cancel --seed 7 "
-        "--text-temperature 0.5 --audio-temperature 0 --fast --yes"
+        "--text-temperature 0.5 --audio-temperature 0 --fast --yes --noise-suppression --auto-gain"
     )
     assert run_client(daemon.path.parent, "talk", *flags.split()).returncode == 0
     assert daemon.params_of("talk.start") == [
@@ -127,6 +127,8 @@ def test_every_flag_goes_to_the_daemon(daemon: FakeDaemon) -> None:
             "text_temperature": 0.5,
             "audio_temperature": 0.0,
             "fast": True,
+            "noise_suppression": True,
+            "auto_gain": True,
         }
     ]
 
@@ -174,7 +176,8 @@ def test_ctrl_c_while_the_model_comes_in_detaches(daemon: FakeDaemon) -> None:
         _, err = process.communicate()
     assert process.returncode == 130
     assert "goes on" in err
-    assert daemon.params_of("$/cancelRequest") == [{"id": 3}]
+    # A notification has no answer: the client may be gone before it has been read.
+    assert daemon.wait_for("$/cancelRequest") == {"id": 3}
 
 
 def test_losing_the_daemon_is_3(daemon: FakeDaemon) -> None:
@@ -259,3 +262,39 @@ def test_on_a_terminal_lines_stay_whole_beside_the_meter(daemon: FakeDaemon) -> 
     assert b"you [#####.....]  moshi [..........]" in shown
     assert b"\r\x1b[KOne.\r\n" in shown
     assert b"Two\r\n" in shown
+
+
+def test_pcm_does_not_go_to_a_terminal_or_among_json(daemon: FakeDaemon) -> None:
+    screen = Screen()
+    with screen.start(daemon.path.parent, "talk", "--out", "-") as process:
+        shown = screen.read_to_end()
+    assert process.returncode == 2
+    assert b"which is a terminal" in shown
+    assert b"aplay" in shown
+    done = run_client(daemon.path.parent, "talk", "--out", "-", "--json")
+    assert done.returncode == 2
+    assert "both want stdout" in json.loads(done.stderr)["error"]["message"]
+    assert daemon.params_of("talk.start") == []
+
+
+def test_pipes_are_made_for_the_daemon_and_removed_when_it_refuses(daemon: FakeDaemon) -> None:
+    made: list[bool] = []
+
+    def refuse(call: Call) -> Json:
+        paths = [Path(call.params[name]) for name in ("in_file", "out_file")]
+        made.extend(path.is_fifo() and path.stat().st_mode & 0o077 == 0 for path in paths)
+        made.extend(path.parent == daemon.path.parent / "run" for path in paths)
+        raise Fault("talk.busy", "a talk is going on")
+
+    daemon.replies["talk.start"] = refuse
+    done = run_client(daemon.path.parent, "talk", "--in", "-", "--out", "-")
+    assert done.returncode == 1
+    assert made == [True] * 4
+    assert list((daemon.path.parent / "run").iterdir()) == []
+
+
+def test_beside_pcm_the_transcript_goes_to_stderr(daemon: FakeDaemon) -> None:
+    daemon.replies["talk.start"] = plays(("talk.text", text(1, " Hello.")), ("talk", ENDED))
+    done = run_client(daemon.path.parent, "talk", "--in", "a.wav", "--out", "-")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert " Hello.\n" in done.stderr

@@ -122,7 +122,7 @@ def test_after_sigkill_workers_die_and_the_next_one_starts(world: World) -> None
     assert gone(children), "they see the end of their control socket"
     assert world.socket.exists(), "a stale socket is left"
     world.start_daemon()
-    assert world.call("daemon.status")["model"]["state"] == "unloaded"
+    assert world.call("daemon.status")["model"]["state"] == "absent", "nothing is on disk"
 
 
 def test_the_home_is_private(world: World) -> None:
@@ -212,7 +212,7 @@ def test_unknown_names_and_states_are_errors_by_kind(world: World) -> None:
         ("download.get", "id", "nobody/nothing"): "download.no_such_job",
         ("talk.start", "model", "moshiko"): "model.not_found",
         ("talk.start", "in_file", "relative.wav"): "rpc.invalid_params",
-        ("talk.start", "record", "/tmp/x"): "rpc.invalid_params",
+        ("talk.start", "record", "relative"): "rpc.invalid_params",
         ("model.bench", "steps", 3): "model.not_loaded",
     }
     for (method, name, value), kind in expected.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -254,8 +256,8 @@ async def test_real_answers_end_the_start(tmp_path: Path) -> None:
         ]:
             with pytest.raises(error):
                 await service.start(repo, revision=revision)
-        with pytest.raises(InvalidParams, match="turbo"):
-            await service.start(REPO, profile="turbo")
+        with pytest.raises(InvalidParams, match="no profile"):
+            await service.start(REPO, profile="warp")
         with pytest.raises(InvalidParams):
             await service.start(REPO, chunk_bytes=1)
         with pytest.raises(NoSuchJob):
@@ -321,10 +323,11 @@ async def test_offline_uses_the_cache_or_says_so(tmp_path: Path) -> None:
     assert_in_cache(folder, cache, WEIGHTS)
 
 
-async def test_a_broken_ledger_is_refused(tmp_path: Path) -> None:
+async def test_another_programs_database_is_no_ledger(tmp_path: Path) -> None:
     service = make_service(tmp_path / "home", "http://127.0.0.1:9", tmp_path / "cache")
-    (tmp_path / "home" / "ledger.db").write_bytes(b"not a database, but long enough" * 100)
-    with pytest.raises(LedgerBroken):
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(LedgerBroken, match="no download ledger"):
         async with running(service):
             pass
 

@@ -46,8 +46,8 @@ async def test_what_cannot_be_an_output_is_refused_at_once(tmp_path: Path) -> No
             ]:
                 with pytest.raises(OutputUnusable, match=why):
                     await service.urls.start(web.url(), RIGHT, str(path))
-            with pytest.raises(InvalidParams, match="turbo"):
-                await service.urls.start(web.url(), RIGHT, str(output), profile="turbo")
+            with pytest.raises(InvalidParams, match="no profile"):
+                await service.urls.start(web.url(), RIGHT, str(output), profile="warp")
             assert service.list() == []
         assert web.seen == []
     assert output.read_bytes() == b"mine"

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def world(hub_root: Path) -> Iterator[World]:
     """A daemon with the demo model on disk and in memory."""
     with World() as world:
         world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
-        world.start_daemon()
+        world.start_daemon("--set", "model_step_timeout_s=2")
         job = world.call("download.start", {"model": "demo", "wait": True})["job"]
         assert job["state"] == "done", job
         world.call("model.load", {"model": "demo"})
@@ -208,6 +209,97 @@ def test_the_model_is_killed_in_a_talk_and_the_talk_recovers(world: World, tmp_p
     assert np.sqrt(np.mean(np.square(second_half))) > 0.003, "it speaks again"
 
 
+def test_the_model_hangs_in_a_talk_and_the_talk_recovers(world: World, tmp_path: Path) -> None:
+    """SIGSTOP: the process is there and does nothing, as with a device that hangs."""
+    out = tmp_path / "o.wav"
+    with world.connect() as owner, Watch(world, [*TALK, "model"]) as watch:
+        talk(owner, in_file=str(checkpoint.speech_wav()), out_file=str(out))
+        watch.wait_for(lambda t, d: t == "talk.level" and d["frame"] >= 10, "frames", LIMIT_S)
+        os.kill(world.call("model.status")["pid"], signal.SIGSTOP)
+        watch.wait_for(stopped, "the talk's end", LIMIT_S)
+        states = [d["state"] for d in watch.data("talk") if "state" in d]
+        final = watch.data("talk")[-1]["status"]
+        deaths = [d["kind"] for d in watch.data("model") if d["event"] == "worker_died"]
+    assert deaths == ["model.stalled"]
+    assert "recovering" in states
+    assert states.index("recovering") < len(states) - 1 - states[::-1].index("listening")
+    assert (final["reason"], final["error"]) == ("input_end", None)
+    assert world.call("daemon.status")["model"]["last_fault"]["kind"] == "model.stalled"
+
+
+def test_where_a_talks_time_went_is_told_after_it(world: World, tmp_path: Path) -> None:
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    status = talk_to_its_end(world, fast=True, **files)
+    told = world.call("talk.trace")
+    assert told["session"] == status["session"]
+    frames: dict[int, dict[str, tuple[int, int]]] = {}
+    for stage, frame, at_us, duration_us in told["spans"]:
+        frames.setdefault(frame, {})[stage] = (at_us, at_us + duration_us)
+    assert len(frames) >= status["frames"] - 2
+    whole = [f for f in frames.values() if len(f) == 5]
+    assert len(whole) > len(frames) / 2, "the first frames are answered by nothing"
+    for stages in whole:
+        encode, step, decode = stages["encode"], stages["step"], stages["decode"]
+        assert encode[0] < encode[1] <= step[0] + 1 < step[1] <= decode[0] + 1 < decode[1]
+        assert stages["queue"][0] <= stages["queue"][1] <= encode[0] + 1
+
+
+def test_the_client_writes_a_trace_of_talk_and_benchmark(world: World, tmp_path: Path) -> None:
+    """In the format of chrome://tracing and Perfetto."""
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    session = talk_to_its_end(world, fast=True, **files)["session"]
+    file = tmp_path / "trace.json"
+    world.run_client("bench", "--steps", "5", "--trace", str(file))
+    events = json.loads(file.read_text())["traceEvents"]
+    named = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    assert list(named.values()) == [f"talk {session}", "bench"]
+    stages = {(named[e["pid"]], e["name"]) for e in events if e["ph"] in "Xb"}
+    in_talk = {stage for name, stage in stages if name != "bench"}
+    assert in_talk == {"queue", "encode", "step", "decode", "play"}
+    assert ("bench", "step") in stages
+
+
+def test_an_idle_model_is_stepped_while_somebody_calls(world: World) -> None:
+    """Each call says that somebody is there; the model's own clock does the rest."""
+    before = world.call("model.status")["last_step"]["at"]
+    end_s = time.monotonic() + LIMIT_S
+    while (now := world.call("model.status"))["last_step"]["at"] == before:
+        assert time.monotonic() < end_s
+    assert now["state"] == "ready"
+    assert now["last_step"]["ms"] > 0.0
+
+
+def test_a_model_may_go_after_the_talk_and_comes_back_for_the_next(
+    world: World, tmp_path: Path
+) -> None:
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+    before = world.call("daemon.status")["model"]
+    assert before["last_step"]["ms"] > 0.0
+    with Watch(world, ["model"]) as watch:
+        talk_to_its_end(world, fast=True, keep_alive="0", **files)
+        watch.wait_for(lambda _t, d: d["event"] == "unloaded", "that it goes", LIMIT_S)
+        assert watch.data("model")[-1]["reason"] == "keep_alive"
+    assert not psutil.pid_exists(before["pid"])
+    assert talk_to_its_end(world, fast=True, **files)["state"] == "stopped"
+    after = world.call("model.status")
+    assert (after["state"], after["keep_alive_s"]) == ("ready", None)
+    assert after["last_step"]["at"] > before["last_step"]["at"]
+
+
+def test_bad_words_about_staying_and_drawing_are_refused(world: World) -> None:
+    for params in (
+        {"keep_alive": "soon"},
+        {"text_top_p": 0},
+        {"text_top_p": 1.5},
+        {"audio_top_k": -1},
+        {"text_repetition_penalty": 0},
+        {"text_repetition_window": 0},
+        {"audio_temperature": -0.1},
+    ):
+        assert kind_of(world, "talk.start", model="demo", **params) == "rpc.invalid_params", params
+    assert kind_of(world, "model.load", model="demo", keep_alive=-1) == "rpc.invalid_params"
+
+
 def test_the_audio_worker_is_killed_in_a_talk(world: World, tmp_path: Path) -> None:
     files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
     with world.connect() as owner, Watch(world, TALK) as watch:
@@ -313,4 +405,4 @@ def test_a_talk_of_a_big_model_asks_first(hub_root: Path) -> None:
             world.call("talk.start", {"model": "moshiko", "quality": "bf16", "ensure": True})
         assert caught.value.kind == "talk.confirm_download"
         assert caught.value.data["size_bytes"] == 15_375_697_208
-        assert world.call("download.list") == {"jobs": []}
+        assert world.call("download.list")["jobs"] == []

@@ -1,146 +1,29 @@
-"""The resident model with the real worker process: load, talk, die, come back, refuse."""
+"""The resident model with the real worker process: load, join, switch, unload, refuse."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from moshid.demo import parrot
 from moshid.errors import (
     BadCheckpoint,
-    InvalidParams,
     ModelCrashLoop,
     ModelNotLoaded,
-    MoshidError,
-    TalkBusy,
 )
-from moshid.events import Bus, Subscription
-from moshid.ipc import FrameDecoder, FrameKind, TokenFrame
-from moshid.model.files import CheckpointPaths, locate
-from moshid.model.service import ModelService
-from moshid.settings import Settings
-from tests.fakes import small_models
-
-SAMPLING = {"seed": 1}
-SILENCE = parrot.SILENCE_CODES
-
-
-@asynccontextmanager
-async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[ModelService, Bus]]:
-    """A service in a task group, as in the daemon; ended in order."""
-    bus = Bus()
-    home = tmp_path / "home"
-    values = {"model_restart_backoff_s": 0.01} | settings
-    service = ModelService(Settings(home=home, socket=home / "s", **values), bus)
-    started = asyncio.Event()
-    task = asyncio.create_task(service.run(started=started))
-    await started.wait()
-    try:
-        yield service, bus
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-def demo_paths(folder: Path, quality: str = "bf16") -> CheckpointPaths:
-    return locate("moshid/demo", quality, {p.name: p for p in folder.iterdir()})
-
-
-def small_paths(folder: Path, quality: str = "bf16") -> CheckpointPaths:
-    """A random model without a codec, which the model part does not need."""
-    small_models.write_checkpoint(folder)
-    (folder / "codec.safetensors").write_bytes(b"")
-    return locate("some/model", quality, {p.name: p for p in folder.iterdir()})
-
-
-async def seen(subscription: Subscription, wanted: Callable[[dict[str, Any]], bool]) -> list[Any]:
-    """The model's events until (and with) the first that is ``wanted``."""
-    events = []
-    while True:
-        data = (await subscription.take()).event.data
-        events.append(data)
-        if wanted(data):
-            return events
-
-
-def is_state(state: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda data: data["event"] == "state" and data["status"]["state"] == state
-
-
-OPEN: list[socket.socket] = []
-
-
-@pytest.fixture(autouse=True)
-def _close_peers() -> Iterator[None]:
-    yield
-    while OPEN:
-        OPEN.pop().close()
-
-
-class Peer:
-    """The audio worker's end: sends USER frames, receives the answers."""
-
-    def __init__(self, epoch: int = 1) -> None:
-        self.ours, self.theirs = socket.socketpair()
-        OPEN.append(self.ours)
-        self.ours.setblocking(False)
-        self.epoch = epoch
-        self._decoder = FrameDecoder()
-        self._frames: list[TokenFrame] = []
-
-    async def send(self, frame: TokenFrame) -> None:
-        await asyncio.get_running_loop().sock_sendall(self.ours, frame.pack())
-
-    async def receive(self) -> TokenFrame | None:
-        """The next frame, None at end of file."""
-        while not self._frames:
-            data = await asyncio.get_running_loop().sock_recv(self.ours, 4096)
-            if not data:
-                return None
-            self._frames += self._decoder.feed(data)
-        return self._frames.pop(0)
-
-    async def ask(self, index: int, tokens: tuple[int, ...]) -> TokenFrame:
-        await self.send(
-            TokenFrame(FrameKind.USER, self.epoch, index, capture_ns=1000 + index, tokens=tokens)
-        )
-        answer = await self.receive()
-        assert answer is not None
-        assert (answer.kind, answer.epoch, answer.frame) == (FrameKind.MODEL, self.epoch, index)
-        assert answer.capture_ns == 1000 + index
-        return answer
-
-
-class Ears:
-    """What a talk heard of its model."""
-
-    def __init__(self) -> None:
-        self.text: list[dict[str, Any]] = []
-        self.gone: asyncio.Queue[MoshidError] = asyncio.Queue()
-        self.restarted = asyncio.Event()
-        self.failed: asyncio.Queue[MoshidError] = asyncio.Queue()
-
-    def hooks(self) -> dict[str, Any]:
-        return {
-            "on_text": self.text.append,
-            "on_gone": self.gone.put_nowait,
-            "on_restarted": self.restarted.set,
-            "on_failed": self.failed.put_nowait,
-        }
-
-
-def random_frames(count: int) -> list[tuple[int, ...]]:
-    rng = random.Random(4)
-    return [tuple(rng.randrange(2048) for _ in range(8)) for _ in range(count)]
+from tests.fakes.model_rig import (
+    demo_paths,
+    is_state,
+    running,
+    seen,
+    small_paths,
+)
 
 
 @pytest.mark.asyncio
@@ -160,97 +43,17 @@ async def test_loads_the_demo_with_progress_and_figures(
         told = await seen(events, is_state("ready"))
         stages = [e["status"]["progress"]["stage"] for e in told if e["event"] == "progress"]
         assert list(dict.fromkeys(stages)) == ["reading", "warming"]
+        reading = [e["status"]["progress"] for e in told if e["event"] == "progress"]
+        last = [p for p in reading if p["stage"] == "reading"][-1]
+        assert last["bytes_done"] == last["bytes_total"] > 90_000_000
+        assert last["layers_done"] == last["layers_total"] > 20
+        assert reading[0]["layers_done"] < last["layers_done"]
         assert service.loaded is not None
         assert (service.loaded.codebooks_user, service.loaded.codebooks_model) == (8, 8)
         assert service.loaded.delay_frames == parrot.DELAY_FRAMES
     assert service.status()["state"] == "unloaded"
     with pytest.raises(ProcessLookupError):
         os.kill(status["pid"], 0)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("quality", ["bf16", "q8", "q4"])
-async def test_a_talk_returns_every_token_two_frames_later(
-    tmp_path: Path, demo_checkpoint: Path, quality: str
-) -> None:
-    frames = random_frames(20)
-    syllable, said = next(iter(parrot.syllable_tokens().items()))
-    frames[3] = (syllable, *frames[3][1:])
-    async with running(tmp_path) as (service, _bus):
-        await service.load(demo_paths(demo_checkpoint, quality), model="demo", quality=quality)
-        peer, ears = Peer(), Ears()
-        await service.begin_talk("t1", 1, peer.theirs, SAMPLING, **ears.hooks())
-        assert service.status()["state"] == "busy"
-        answers = [await peer.ask(i, tokens) for i, tokens in enumerate(frames)]
-        assert answers[0].tokens == ()
-        assert answers[1].tokens == SILENCE
-        assert [a.tokens for a in answers[2:]] == frames[:-2]
-        await peer.send(TokenFrame(FrameKind.END, 1, len(frames)))
-        end = await peer.receive()
-        assert end is not None
-        assert end.kind is FrameKind.END
-        assert await peer.receive() is None, "the worker closes its end"
-        await service.end_talk("t1")
-        assert service.status()["state"] == "ready"
-        assert answers[4].text == said, "it answers a step after it is heard"
-        assert {"session": "t1", "frame": 4, "token": said, "piece": ears.text[0]["piece"]} in (
-            ears.text
-        )
-        assert all(t["piece"].strip().isalpha() for t in ears.text)
-
-
-@pytest.mark.asyncio
-async def test_old_epochs_are_dropped_and_a_new_talk_starts_fresh(
-    tmp_path: Path, demo_checkpoint: Path
-) -> None:
-    frames = random_frames(4)
-    async with running(tmp_path) as (service, _bus):
-        await service.load(demo_paths(demo_checkpoint), model="demo", quality="bf16")
-        for number in (1, 2):
-            peer = Peer(epoch=number)
-            await service.begin_talk(f"t{number}", number, peer.theirs, SAMPLING, **Ears().hooks())
-            await peer.send(TokenFrame(FrameKind.USER, number + 7, 0, tokens=frames[0]))
-            answers = [await peer.ask(i, tokens) for i, tokens in enumerate(frames)]
-            assert [a.tokens for a in answers] == [(), SILENCE, *frames[:2]]
-            await service.end_talk(f"t{number}")
-            end = await peer.receive()
-            assert end is not None
-            assert end.kind is FrameKind.END
-
-
-@pytest.mark.asyncio
-async def test_a_killed_worker_comes_back_and_the_talk_goes_on(
-    tmp_path: Path, demo_checkpoint: Path
-) -> None:
-    frames = random_frames(4)
-    async with running(tmp_path) as (service, bus):
-        status = await service.load(demo_paths(demo_checkpoint), model="demo", quality="bf16")
-        peer, ears = Peer(), Ears()
-        await service.begin_talk("t1", 1, peer.theirs, SAMPLING, **ears.hooks())
-        await peer.ask(0, frames[0])
-        events = bus.subscribe(["model"])
-        os.kill(status["pid"], signal.SIGKILL)
-        assert await peer.receive() is None
-        told = await seen(events, is_state("ready"))
-        names = [e["event"] for e in told if e["event"] != "progress"]
-        assert names.index("worker_died") < names.index("restarting") < len(names) - 1
-        died = next(e for e in told if e["event"] == "worker_died")
-        assert died["pid"] == status["pid"]
-        assert died["status"]["state"] == "loading"
-        assert died["status"]["error"]["kind"] == "model.worker_died"
-        assert (await ears.gone.get()).kind == "model.worker_died"
-        await ears.restarted.wait()
-        again = service.status()
-        assert (again["state"], again["restarts"], again["error"]) == ("ready", 1, None)
-        assert again["pid"] != status["pid"]
-        with pytest.raises(TalkBusy):
-            await service.unload()
-        second = Peer(epoch=2)
-        await service.begin_talk("t1", 2, second.theirs, SAMPLING, **ears.hooks())
-        answers = [await second.ask(i, tokens) for i, tokens in enumerate(frames)]
-        assert answers[3].tokens == frames[1]
-        await service.end_talk("t1")
-        assert service.status()["state"] == "ready"
 
 
 @pytest.mark.asyncio
@@ -280,7 +83,7 @@ async def test_loads_are_joined_and_a_cancelled_wait_cancels_no_load(tmp_path: P
         joined = await service.load(paths, model="small", quality="auto")
         assert (joined["state"], joined["restarts"]) == ("ready", 0)
         assert (await service.load(paths, model="small", quality="bf16"))["pid"] == joined["pid"]
-        assert service.is_loaded("small", "auto")
+        assert service.status()["state"] == "ready"
 
 
 @pytest.mark.asyncio
@@ -342,63 +145,57 @@ async def test_a_bad_checkpoint_fails_by_kind_and_the_next_load_works(tmp_path: 
 
 
 @pytest.mark.asyncio
-async def test_what_a_talk_forbids(tmp_path: Path) -> None:
-    folder = tmp_path / "small"
-    bf16, q4 = small_paths(folder), small_paths(folder, "q4")
-    async with running(tmp_path) as (service, _bus):
-        peer = Peer()
-        with pytest.raises(ModelNotLoaded):
-            await service.begin_talk("t1", 1, peer.theirs, SAMPLING, **Ears().hooks())
-        assert peer.theirs.fileno() == -1, "the socket is given away in any case"
-        await service.load(bf16, model="small", quality="bf16")
-        peer = Peer()
-        with pytest.raises(InvalidParams):
-            await service.begin_talk("t1", 1, peer.theirs, {"seed": -1}, **Ears().hooks())
-        peer = Peer()
-        await service.begin_talk("t1", 1, peer.theirs, SAMPLING, **Ears().hooks())
-        for refused in (
-            service.load(q4, model="small", quality="q4"),
-            service.unload(),
-            service.bench(5),
-            service.begin_talk("t2", 2, Peer().theirs, SAMPLING, **Ears().hooks()),
-        ):
-            with pytest.raises(TalkBusy, match="t1"):
-                await refused
-        await service.load(bf16, model="small", quality="bf16")
-        await service.end_talk("t1")
-        bench = await service.bench(20)
-        assert bench["steps"] == 20
-        assert bench["step_ms"]["min"] <= bench["step_ms"]["p50"] <= bench["step_ms"]["max"]
-        assert bench["realtime"] is (bench["step_ms"]["p99"] <= 80.0)
-        with pytest.raises(InvalidParams):
-            await service.bench(0)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("tokens", [(1, 2, 3), (1, 2, 3, 65)], ids=["too_few", "out_of_range"])
-async def test_frames_that_make_no_sense_end_the_talk(
-    tmp_path: Path, tokens: tuple[int, ...]
-) -> None:
-    paths = small_paths(tmp_path / "small")
-    async with running(tmp_path) as (service, _bus):
-        await service.load(paths, model="small", quality="bf16")
-        peer, ears = Peer(), Ears()
-        await service.begin_talk("t1", 1, peer.theirs, SAMPLING, **ears.hooks())
-        await peer.send(TokenFrame(FrameKind.USER, 1, 0, tokens=tokens))
-        error = await ears.failed.get()
-        assert error.facts == {"reason": "bad_frame"}
-        assert service.status()["state"] == "ready", "the worker survives"
-
-
-@pytest.mark.asyncio
-async def test_the_audio_side_going_away_frees_the_model(tmp_path: Path) -> None:
-    paths = small_paths(tmp_path / "small")
+async def test_what_was_quantised_is_kept_and_read_the_next_time(tmp_path: Path) -> None:
+    paths = small_paths(tmp_path / "small", "q4")
+    paths = msgspec.structs.replace(paths, store=tmp_path / "kept")
     async with running(tmp_path) as (service, bus):
-        await service.load(paths, model="small", quality="bf16")
-        peer, ears = Peer(), Ears()
-        await service.begin_talk("t1", 1, peer.theirs, SAMPLING, **ears.hooks())
         events = bus.subscribe(["model"])
-        peer.ours.close()
-        await seen(events, is_state("ready"))
-        assert ears.failed.empty()
-        await service.end_talk("t1")
+        await service.load(paths, model="small", quality="q4")
+        kept = (await seen(events, lambda data: data["event"] == "quantised"))[-1]
+        assert (kept["error"], kept["size_bytes"]) == (None, Path(kept["path"]).stat().st_size)
+        await service.unload()
+        events = bus.subscribe(["model"])
+        await service.load(paths, model="small", quality="q4")
+        told = await seen(events, is_state("ready"))
+        stages = [e["status"]["progress"]["stage"] for e in told if e["event"] == "progress"]
+        assert "reading" in stages
+        assert "quantising" not in stages
+
+
+@pytest.mark.asyncio
+async def test_an_unload_at_once_waits_for_the_copy(tmp_path: Path) -> None:
+    """Of 8 MB, which are not on the disk yet when the model is ready."""
+    paths = small_paths(tmp_path / "small", "q8", text_card=16_000)
+    paths = msgspec.structs.replace(paths, store=tmp_path / "kept")
+    async with running(tmp_path) as (service, _bus):
+        await service.load(paths, model="small", quality="q8")
+        await service.unload()
+    (copy,) = (tmp_path / "kept").iterdir()
+    assert copy.suffix == ".safetensors"
+    assert copy.stat().st_size > 8_000_000
+
+
+@pytest.mark.asyncio
+async def test_where_no_copy_can_be_kept_the_model_is_loaded_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "kept").write_text("in the way")
+    paths = small_paths(tmp_path / "small", "q8")
+    paths = msgspec.structs.replace(paths, store=tmp_path / "kept")
+    async with running(tmp_path) as (service, bus):
+        events = bus.subscribe(["model"])
+        status = await service.load(paths, model="small", quality="q8")
+        assert (status["state"], status["error"]) == ("ready", None)
+        kept = (await seen(events, lambda data: data["event"] == "quantised"))[-1]
+        assert kept["error"] == "File exists"
+
+
+@pytest.mark.asyncio
+async def test_the_status_says_why_this_quality(tmp_path: Path) -> None:
+    paths = small_paths(tmp_path / "small")
+    async with running(tmp_path) as (service, _bus):
+        service.explain("small", "q4", "another one")
+        assert service.status()["why"] is None
+        assert (await service.load(paths, model="small", quality="bf16"))["why"] is None
+        service.explain("small", "bf16", "it was asked for")
+        assert service.status()["why"] == "it was asked for"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from moshid import supervisor
 from moshid.errors import BadCheckpoint, WorkerDied
 from moshid.settings import Settings
 from moshid.supervisor import Backoff, WorkerProcess
@@ -81,6 +83,17 @@ async def test_death_fails_the_waiting_call(worker: WorkerProcess) -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_a_worker_says_last_is_heard_before_it_is_gone(
+    worker: WorkerProcess, told: asyncio.Queue[tuple[str, dict[str, Any]]]
+) -> None:
+    """It may be why it ends."""
+    with pytest.raises(WorkerDied):
+        await worker.call("farewell", {"words": 5000})
+    assert await worker.exited == 3
+    assert [told.get_nowait()[1]["n"] for _ in range(told.qsize())] == list(range(5000))
+
+
+@pytest.mark.asyncio
 async def test_a_busy_worker_still_answers_pings_and_can_be_killed(worker: WorkerProcess) -> None:
     await worker.call("busy")
     assert "busy_with" in await worker.call("ping", timeout_s=30)
@@ -137,11 +150,17 @@ async def test_whoever_waits_for_its_end_may_be_cancelled(worker: WorkerProcess)
 @pytest.mark.asyncio
 async def test_no_descriptor_left_is_told_by_kind(settings: Settings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) - 1, hard))
+    fillers: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
     try:
+        with contextlib.suppress(OSError):
+            while True:  # the limit counts numbers, not descriptors: fill the holes below it
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
         with pytest.raises(WorkerDied, match="cannot be started"):
             await WorkerProcess.start(ECHO, settings, on_event=lambda _e, _d: None)
     finally:
+        for filler in fillers:
+            os.close(filler)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -170,3 +189,37 @@ def test_backoff_grows_and_gives_up() -> None:
     ] * 3
     backoff.reset()
     assert backoff.next_s() is not None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("silent_for", "until_s"), [(12, 60.0), (3, 15.0)])
+async def test_a_missed_ping_costs_one_heartbeat(silent_for: int, until_s: float) -> None:
+    now_s = 0.0
+
+    async def unanswered() -> None:
+        nonlocal now_s
+        now_s += 5.0
+        raise WorkerDied("no answer")
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    await supervisor.silent(unanswered, 5.0, silent_for, clock=lambda: now_s, sleep=sleep)
+    assert now_s == until_s
+
+
+@pytest.mark.asyncio
+async def test_an_answer_forgives_the_misses_before_it() -> None:
+    answers = iter([False, True, False, False])
+    pauses: list[float] = []
+
+    async def ping() -> None:
+        if not next(answers):
+            raise WorkerDied("no answer")
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    await supervisor.silent(ping, 5.0, 2, clock=lambda: 0.0, sleep=sleep)
+    assert (list(answers), pauses) == ([], [5.0] * 4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshid.audio.files import FileSink, FileSource
+from moshid.audio.files import FORMATS, FileSink, FileSource
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
@@ -101,8 +101,74 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         FileSource(str(tmp_path), fast=True, tail_frames=0, seconds=None)
     with pytest.raises(BadAudioFile, match="folder"):
         FileSink(str(tmp_path / "none" / "a.wav"))
-    with pytest.raises(BadAudioFile):
+    with pytest.raises(BadAudioFile, match=r"suffix \.unknown") as caught:
         FileSink(str(tmp_path / "a.unknown"))
+    assert ".wav .flac .ogg" in (caught.value.hint or "")
+    assert not (tmp_path / "a.unknown").exists()
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, ".WAV", ""])
+def test_what_is_written_by_its_suffix_can_be_read_again(tmp_path: Path, suffix: str) -> None:
+    path = str(tmp_path / f"out{suffix}")
+    sink = FileSink(path)
+    pcm = tone(SAMPLE_RATE, 1.2)
+    for start in range(0, len(pcm), FRAME_SAMPLES):
+        sink.play(pcm[start : start + FRAME_SAMPLES], start, 0)
+    sink.close()
+    info = soundfile.info(path)
+    assert (info.format, info.subtype) == FORMATS[suffix.lower() or ".wav"]
+    assert info.samplerate == SAMPLE_RATE
+    source = FileSource(path, fast=True, tail_frames=0, seconds=None)
+    heard = read_all(source)
+    # MP3 and Opus have delays of their own; the level tells that it is the tone.
+    assert level_dbfs(heard[4 * FRAME_SAMPLES : 14 * FRAME_SAMPLES]) == pytest.approx(
+        -9.03, abs=0.6
+    )
+    source.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".opus", ".ogg", ".flac"])
+def test_read_in_blocks_a_file_is_what_it_is_as_a_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    kind, subtype = FORMATS[suffix]
+    soundfile.write(path, tone(SAMPLE_RATE, 3.0), SAMPLE_RATE, format=kind, subtype=subtype)
+    source = FileSource(str(path), fast=True, tail_frames=0, seconds=None)
+    pcm, whole = read_all(source), soundfile.read(path, dtype="float32")[0]
+    assert np.abs(pcm[: len(whole)] - whole).max() < 1e-4
+    source.close()
+
+
+def test_a_truncated_flac_is_told(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(3 * SAMPLE_RATE)
+    soundfile.write(tmp_path / "a.flac", noise, SAMPLE_RATE)
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:60_000])
+    source = FileSource(str(tmp_path / "cut.flac"), fast=True, tail_frames=0, seconds=None)
+    with pytest.raises(BadAudioFile, match="cannot be read on"):
+        read_all(source)
+    source.close()
+
+
+@pytest.mark.parametrize("kind", ["wav", "ogg", "mp3", "aiff"])
+def test_a_truncated_file_ends_where_it_was_cut_and_the_tail_follows(
+    tmp_path: Path, kind: str
+) -> None:
+    whole, cut = tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(3 * SAMPLE_RATE)
+    soundfile.write(whole, noise, SAMPLE_RATE)
+    data = whole.read_bytes()
+    cut.write_bytes(data[: len(data) * 2 // 3])
+    source = FileSource(str(cut), fast=True, tail_frames=1, seconds=None)
+    pcm = read_all(source)
+    assert 12 * FRAME_SAMPLES < len(pcm) < 30 * FRAME_SAMPLES
+    assert not pcm[-FRAME_SAMPLES:].any()
+    source.close()
+
+
+def test_raw_samples_in_a_file_are_refused_with_the_way_to_do_it(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(8000))
+    with pytest.raises(BadAudioFile, match="raw PCM") as caught:
+        FileSource(str(tmp_path / "a.raw"), fast=True, tail_frames=0, seconds=None)
+    assert "--in -" in (caught.value.hint or "")
 
 
 def test_an_answer_stands_one_frame_after_its_question_and_holes_are_silence(

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
-from moshid.audio.playout import MARGIN_SAMPLES, Playout, cut_quietly
+from moshid.audio.playout import CROSS_FADE_SAMPLES, MARGIN_SAMPLES, Playout, cut_quietly
 from moshid.audio.ring import Ring, Samples
 
 BLOCK = 240
+SECOND_FRAMES = 12
+CLICK = 0.08
+"""A step between two samples that the tone (0.02) does not make, nor a fade of it."""
 
 
 def tone(position: int, n: int = FRAME_SAMPLES) -> Samples:
@@ -69,7 +72,7 @@ def test_one_late_answer_moves_the_delay_and_calm_brings_it_back() -> None:
     assert speaker.playout.gaps == 1
     assert speaker.playout.cuts == 1
     assert speaker.playout.late_frames == 0
-    moved, calm = speaker.offsets[30], speaker.offsets[-1]
+    moved, calm = speaker.offsets[24], speaker.offsets[20 + SECOND_FRAMES]
     assert moved is not None
     assert calm is not None
     assert moved > FRAME_SAMPLES + 1200 + MARGIN_SAMPLES + 500
@@ -111,3 +114,65 @@ def test_a_cut_takes_the_quietest_piece_and_leaves_no_click() -> None:
 def test_a_cut_longer_than_the_frame_leaves_nothing() -> None:
     assert len(cut_quietly(tone(0), FRAME_SAMPLES)) == 0
     assert np.array_equal(cut_quietly(tone(0), 0), tone(0))
+
+
+def steps(sound: Samples) -> float:
+    """The largest step between neighbouring samples."""
+    return float(np.abs(np.diff(sound)).max())
+
+
+def test_after_a_burst_of_lateness_the_delay_is_back_within_a_second() -> None:
+    def delay(frame: int) -> int:
+        return FRAME_SAMPLES + 1200 + ((frame - 39) * 500 if 40 <= frame < 50 else 0)
+
+    speaker = Speaker(Playout())
+    speaker.run(120, delay)
+    usual, worst = speaker.offsets[39], speaker.offsets[49]
+    assert usual is not None
+    assert worst is not None
+    assert worst >= usual + 4_000, "two frames and more"
+    # The end of what was late already was captured a third of a second before it was heard.
+    assert speaker.offsets[50 + SECOND_FRAMES] == pytest.approx(usual, abs=BLOCK)
+
+
+def test_who_is_late_again_and_again_is_waited_for_longer() -> None:
+    speaker = Speaker(Playout())
+    speaker.run(400, lambda f: FRAME_SAMPLES + 1200 + (1000 if f % 20 == 0 and f else 0))
+    assert speaker.playout.gaps <= 6, "not twenty times"
+
+
+def test_answers_that_are_far_too_early_are_played_at_once_again() -> None:
+    """The speaker stood still for two seconds, and what was heard meanwhile came at once."""
+    playout = Playout()
+    played = 0
+    for frame in range(40):
+        jump = 2 * SAMPLE_RATE if frame >= 20 else 0
+        played = frame * FRAME_SAMPLES + FRAME_SAMPLES + 1200
+        playout.place(tone(0), frame * FRAME_SAMPLES + jump, head=played, played=played)
+    assert playout.offset is not None
+    assert playout.offset + 2 * SAMPLE_RATE == pytest.approx(
+        FRAME_SAMPLES + 1200 + MARGIN_SAMPLES, abs=BLOCK
+    )
+
+
+def test_no_joint_is_a_click() -> None:
+    late = {20: 900, 60: 3 * FRAME_SAMPLES, 61: 2 * FRAME_SAMPLES, 62: FRAME_SAMPLES}
+    speaker = Speaker(Playout())
+    sound = speaker.run(140, lambda f: FRAME_SAMPLES + 1200 + late.get(f, 0))
+    assert speaker.playout.gaps >= 2
+    assert speaker.playout.late_frames >= 1
+    ends = np.flatnonzero((sound[:-1] != 0) & (sound[1:] == 0))
+    for n, at in enumerate(ends):  # where a sound ends, a callback in C has a fade behind it
+        sound[at + 1] = sound[at] if n == 0 or at - ends[n - 1] > 2 else 0.0
+    risen = np.flatnonzero((sound[:-1] == 0) & (sound[1:] != 0))
+    for at in risen:
+        assert steps(sound[at : at + CROSS_FADE_SAMPLES + 10]) < CLICK
+
+
+def test_answers_with_some_of_the_past_missing_are_cross_faded() -> None:
+    playout = Playout(offset=0)
+    first = playout.place(tone(0), 0, head=0, played=0)
+    skipped = playout.place(tone(9_000), 3 * FRAME_SAMPLES, head=3 * FRAME_SAMPLES, played=0)
+    joint = np.concatenate((first, skipped))
+    assert steps(joint[len(first) - 10 : len(first) + 200]) < CLICK
+    assert np.array_equal(skipped[CROSS_FADE_SAMPLES:], tone(9_000)[CROSS_FADE_SAMPLES:])

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from moshid.demo.hub import DemoHub
 from moshid.downloads import awake
-from moshid.downloads.awake import Awake, Child
+from moshid.downloads.awake import PATIENCE_S, Awake, Child, Progress
 from moshid.downloads.states import JobState
 from moshid.events import Bus
 from tests.fakes.downloads import make_service, running, until
@@ -69,21 +70,25 @@ class Jobs:
     def __init__(self) -> None:
         self.bus = Bus()
         self.states: dict[str, JobState] = {}
+        self.bytes = 0
         self.bus.provide_snapshot("download", lambda: {"jobs": [*map(self._job, self.states)]})
 
     def move(self, name: str, state: JobState) -> None:
         self.states[name] = state
         self.bus.publish("download", {"job": self._job(name)}, key=name)
 
-    def _job(self, name: str) -> dict[str, str]:
-        return {"id": name, "state": self.states[name]}
+    def _job(self, name: str) -> dict[str, object]:
+        return {"id": name, "state": self.states[name], "bytes_fetched": self.bytes}
 
 
 @asynccontextmanager
-async def watching(bus: Bus, recorder: Recorder, *, enabled: bool = True) -> AsyncIterator[None]:
+async def watching(
+    bus: Bus, recorder: Recorder, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[None]:
     """An Awake at work."""
     started = asyncio.Event()
-    task = asyncio.create_task(Awake(bus, enabled=enabled, inhibitor=recorder).run(started=started))
+    awake = Awake(bus, enabled=True, inhibitor=recorder, clock=clock)
+    task = asyncio.create_task(awake.run(started=started))
     await started.wait()
     try:
         yield
@@ -120,6 +125,37 @@ async def test_a_job_that_is_active_already_is_seen() -> None:
         assert await recorder.held.wait()
         jobs.move("a", JobState.PAUSED)
         assert await recorder.free.wait()
+
+
+async def test_what_counts_as_getting_on() -> None:
+    now_s = 1000.0
+    progress = Progress(lambda: now_s)
+    job = {"id": "a", "state": JobState.DOWNLOADING, "bytes_fetched": 0, "bytes_done": 0}
+    for change in ({}, {"bytes_fetched": 5}, {"bytes_done": 3}, {"state": JobState.VERIFYING}):
+        job |= change
+        assert progress.made(job)
+        now_s += PATIENCE_S - 1
+        assert progress.made(job), "an hour offline is waited for"
+    now_s += 1
+    assert not progress.made(job)
+    assert not progress.made(job | {"state": JobState.PAUSED})
+    assert progress.made(job), "begun anew"
+
+
+async def test_a_line_that_is_away_for_hours_does_not_keep_the_machine_awake() -> None:
+    jobs, recorder = Jobs(), Recorder()
+    now_s = 1000.0
+    async with watching(jobs.bus, recorder, lambda: now_s):
+        jobs.move("a", JobState.DOWNLOADING)
+        await recorder.held.wait()
+        now_s += PATIENCE_S
+        jobs.move("a", JobState.DOWNLOADING)
+        await recorder.free.wait()
+        assert recorder.taken == 1
+        jobs.bytes = 6
+        jobs.move("a", JobState.DOWNLOADING)
+        await recorder.held.wait()
+        assert recorder.taken == 2, "the next byte takes it again"
 
 
 async def test_it_is_never_held_if_not_wanted() -> None:

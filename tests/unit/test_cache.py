@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import xxhash
+from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_download, scan_cache_dir
 
 from moshid.downloads.cache import Cache, check_repo_path
-from moshid.downloads.digests import check_etag, file_matches, sha256_of, whole_hasher
+from moshid.downloads.digests import check_etag, digest_of, file_matches, whole_hasher
+from moshid.downloads.plan import Chunk
 from moshid.errors import DownloadError, NoDigest
 
 REPO, COMMIT, ETAG = "org/name", "a" * 40, "b" * 64
@@ -49,6 +52,24 @@ def test_publishing_replaces_a_link_and_never_writes_through_it(tmp_path: Path) 
     assert store.read_bytes() == b"theirs"
     assert not blob.is_symlink()
     assert blob.read_bytes() == b"hello"
+
+
+def test_huggingface_hubs_lock_is_held_while_a_file_is_published(tmp_path: Path) -> None:
+    path = tmp_path / ".locks" / "models--org--name" / f"{ETAG}.lock"
+    refused = []
+
+    class Watched(Cache):
+        def _move(self, partial: Path, blob: Path) -> None:
+            with pytest.raises(Timeout):
+                FileLock(path, timeout=0).acquire()
+            refused.append(blob)
+            super()._move(partial, blob)
+
+    cache = Watched(tmp_path)
+    publish(cache, "f")
+    assert refused == [cache.blob(REPO, ETAG)]
+    with FileLock(path, timeout=0):
+        pass
 
 
 def test_a_new_revision_moves_the_link_and_the_ref(tmp_path: Path) -> None:
@@ -108,8 +129,10 @@ def test_digests_of_both_kinds(tmp_path: Path) -> None:
     assert not file_matches(file, "0" * 64, 6)
     assert whole_hasher("e" * 40, 0).hexdigest() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     with file.open("rb") as opened:
-        assert sha256_of(opened.fileno(), 0, 6).hex() == sha256
-        assert sha256_of(opened.fileno(), 0, 100).hex() == sha256
+        assert digest_of(opened.fileno(), Chunk(0, 0, 6)).hex() == sha256
+        assert digest_of(opened.fileno(), Chunk(0, 0, 100)).hex() == sha256
+        fast = Chunk(0, 1, 4, digest_kind="xxh3")
+        assert digest_of(opened.fileno(), fast) == xxhash.xxh3_128(b"ello").digest()
 
 
 @pytest.mark.parametrize("etag", [None, "", "W/abc", "0" * 63, "G" * 64, "../../x"])

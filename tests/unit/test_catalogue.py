@@ -11,8 +11,9 @@ import pytest
 
 from moshid.demo import checkpoint
 from moshid.errors import BadCheckpoint, ModelNotFound
-from moshid.model.catalogue import CATALOGUE, choose, resolve
+from moshid.model.catalogue import CATALOGUE, Situation, choose, resolve
 from moshid.model.files import V0_1_CODEC, V0_1_TOKENIZER, locate, qualities_on_disk, select_files
+from moshid.model.machine import Machine
 from tests.fakes import small_models
 
 GB = 10**9
@@ -92,7 +93,9 @@ def test_the_quality_rule(
     there: bool,
 ) -> None:
     entry = resolve("moshiko")
-    choice = choose(entry, asked, disk(tmp_path, *held), memory_bytes=memory_gb * GB)
+    machine = Machine("a processor", 8, memory_gb * GB, "0.26.5")
+    situation = Situation(machine)
+    choice = choose(entry, asked, disk(tmp_path, *held), situation=situation)
     assert (choice.repo, choice.quality, choice.fetch) == (repo, runs, fetch)
     assert choice.on_disk is there
     assert choice.size_bytes == entry.sizes_bytes[fetch]

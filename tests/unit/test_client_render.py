@@ -78,6 +78,23 @@ def test_parse_size_refuses(text: str) -> None:
         render.parse_size(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "bps"),
+    [
+        *[("500k", 500_000), ("2M", 2_000_000), ("1.5MB/s", 1_500_000), ("1 G", 1_000_000_000)],
+        *[("2MiB/s", 2 << 20), ("512ki", 512 << 10), ("1000", 1000), ("900 b/s", 900)],
+    ],
+)
+def test_parse_rate(text: str, bps: int) -> None:
+    assert render.parse_rate(text) == bps
+
+
+@pytest.mark.parametrize("text", ["", "M", "fast", "-1M", "0", "0.5", "nan", "inf", "2M/h"])
+def test_parse_rate_refuses(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (float's own message will do)
+        render.parse_rate(text)
+
+
 def test_table_pads_columns_and_shows_none_as_dash() -> None:
     text = render.table(("A", "LONG"), [("wide cell", None), (1, "x")])
     assert text == "A          LONG\nwide cell  -\n1          x"
@@ -143,6 +160,23 @@ def test_job_line_leaves_out_what_matters_least(columns: int, text: str) -> None
 
 def test_job_line_keeps_a_state_that_nothing_else_tells() -> None:
     assert progress.job_line(job(250, "paused"), columns=5) == "x   25.0 %  paused"
+
+
+def test_a_loading_model_tells_bytes_and_layers() -> None:
+    advance = {
+        "stage": "quantising",
+        "fraction": 0.25,
+        "bytes_done": 3_840_000_000,
+        "bytes_total": 15_375_630_336,
+        "layers_done": 11,
+        "layers_total": 60,
+    }
+    line = progress.model_line({"model": "moshiko", "quality": "q4", "progress": advance}, 4)
+    assert line == ("moshiko q4  [#...]   25.0 %  3.8 GB of 15.4 GB  layer 11 of 60  quantising")
+    warming = {"stage": "warming", "fraction": 0.0}
+    line = progress.model_line({"model": "moshiko", "quality": "q4", "progress": warming}, 4)
+    assert line == "moshiko q4  [....]    0.0 %  warming"
+    assert progress.model_line({"model": None, "state": "unloaded"}) == "model  unloaded"
 
 
 def test_terminal_line_is_drawn_over_and_erased() -> None:

@@ -121,6 +121,8 @@ async def test_the_ledger_never_says_more_than_the_disk(tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as session:
         engine = Engine(
             disk=disk,
+            lines=disk,
+            hashes=disk,
             ledger=ledger,
             shelf=cache,
             hub=CacheHub(cache),

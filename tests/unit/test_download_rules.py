@@ -14,11 +14,11 @@ from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, wait_s
 from moshid.downloads.backoff import Backoff
 from moshid.downloads.job import Job, JobError, JobFile
 from moshid.downloads.meter import Meter, count_refetched
-from moshid.downloads.pace import Tuner
 from moshid.downloads.plan import ByteRange
 from moshid.downloads.profiles import MIB, PROFILES, choose
 from moshid.downloads.states import ACTIVE, FINISHED, TRANSITIONS, FileState, JobState, of_files
 from moshid.downloads.tally import Tally
+from moshid.downloads.tuner import Tuner
 from moshid.downloads.volume import room_for
 from moshid.errors import DiskFull, DownloadNetwork, InvalidParams
 
@@ -132,10 +132,14 @@ def test_a_running_job_shows_its_least_far_file(files: list[FileState]) -> None:
 
 
 def test_profiles_bound_what_a_kill_costs() -> None:
-    assert set(PROFILES) == {"auto", "verified", "robust", "parallel"}
+    assert set(PROFILES) == {"auto", "verified", "robust", "parallel", "turbo"}
     for profile in PROFILES.values():
-        assert 2 * profile.segment_bytes <= 8 * MIB
-        assert 2 * profile.segment_bytes * profile.connections_max <= 64 * MIB
+        at_risk_bytes = profile.risk_bytes + profile.hop_bytes
+        assert 0 < profile.hop_bytes <= profile.risk_bytes
+        assert at_risk_bytes <= 8 * MIB
+        assert at_risk_bytes * profile.workers <= 64 * MIB
+        assert profile.connections_max <= profile.workers <= profile.connections_max + 2
+    assert choose(PROFILES, "auto", chunk_bytes=None, workers=1).workers == 1
     assert PROFILES["auto"].connections_max == 8
     assert PROFILES["auto"].connections_start <= 4
 
@@ -159,12 +163,21 @@ def test_the_tuner_grows_while_it_pays() -> None:
 
 def test_the_tuner_halves_on_trouble_and_never_leaves_its_bounds() -> None:
     tuner = Tuner(4, 8)
-    assert [tuner.next(100.0, 1) for _ in range(4)] == [2, 1, 1, 1]
+    assert tuner.next(100.0, 0) == 5
+    assert [tuner.next(goodput, 5) for goodput in (50.0, 20.0, 10.0)] == [2, 2, 2]
     goodput = (100.0 * 1.5**i for i in range(100))
     counts = [tuner.next(g, 0) for g in goodput]
     assert max(counts) == 8
-    assert min(counts) >= 1
+    assert min(counts) >= 2
     assert all(b - a <= 1 for a, b in pairwise(counts))
+
+
+def test_trouble_that_costs_no_goodput_does_not_halve() -> None:
+    tuner = Tuner(4, 8)
+    counts = [tuner.next(100.0 + i % 3, 3) for i in range(60)]
+    assert set(counts) == {4, 5}
+    assert tuner.next(30.0, 5) == 2, "it collapses: a router is overrun"
+    assert [tuner.next(40.0, 0) for _ in range(4)] == [2, 2, 3, 4], "back, though nothing is gained"
 
 
 def make_meter(tmp_path: Path, clock: list[float]) -> Meter:
@@ -174,7 +187,7 @@ def make_meter(tmp_path: Path, clock: list[float]) -> Meter:
     return Meter(job, Tally(tmp_path / "tally"), clock=lambda: clock[0])
 
 
-def test_the_rate_is_over_a_window_and_the_eta_follows(tmp_path: Path) -> None:
+def test_the_rate_is_a_mean_and_the_eta_follows(tmp_path: Path) -> None:
     clock = [0.0]
     meter = make_meter(tmp_path, clock)
     job = meter.job
@@ -234,6 +247,7 @@ def test_a_job_is_its_contract() -> None:
     fields = (
         "id repo revision commit profile state files bytes_total bytes_done bytes_fetched"
         " bytes_rescued bytes_refetched chunks_corrupt retries connections rate_bps eta_s error"
+        " priority limit_bps"
     )
     picture = job.to_json()
     assert list(picture) == fields.split()

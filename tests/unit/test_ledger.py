@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from moshid.downloads import plan
 from moshid.downloads.ledger import Blob, Counters, FileRow, JobRow, Ledger, Want
-from moshid.downloads.ledger_file import MIGRATIONS, open_ledger, schema
+from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, open_ledger, schema
 from moshid.downloads.ledger_thread import LedgerThread
 from moshid.errors import LedgerBroken, LedgerTooNew
 
@@ -150,22 +150,46 @@ def test_a_checked_file_is_known_by_its_identity(path: Path) -> None:
 def test_migrations_bring_an_old_ledger_up_one_by_one(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         ledger.add_job(JOB)
-    more = ["ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 5", "DROP TABLE meta"]
+    more = ["ALTER TABLE jobs ADD COLUMN later INTEGER NOT NULL DEFAULT 5", "DROP TABLE meta"]
     steps = [*MIGRATIONS, *more]
     with closing(open_ledger(path, migrations=steps)) as db:
-        assert db.execute("SELECT id, priority FROM jobs").fetchall() == [("j1", 5)]
+        assert db.execute("SELECT id, later FROM jobs").fetchall() == [("j1", 5)]
     assert pragma(path, "user_version") == len(steps) + 1
 
 
-def test_a_ledger_of_version_1_comes_to_know_refs(path: Path) -> None:
-    with closing(Ledger(path)) as ledger:
-        ledger.add_job(JOB)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_ledger_of_an_earlier_version_becomes_one_of_the_latest(
+    path: Path, tmp_path: Path, version: int
+) -> None:
+    old_schema = Path(__file__).parents[1] / "fakes" / "ledgers" / f"version_{version}.sql"
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE refs; PRAGMA user_version = 1;")
+        db.executescript(
+            f"{old_schema.read_text()}; PRAGMA application_id = {APPLICATION_ID};"
+            f" PRAGMA user_version = {version};"
+            " INSERT INTO jobs (id, endpoint, repo, revision, commit_hash, profile, state,"
+            " created_s) VALUES ('j1', 'https://hub', 'o/n', 'main', 'c', 'auto', 'paused', 5.0);"
+            " INSERT INTO blobs VALUES ('e1', 1000, 300, 'boot', 7, 8);"
+            " INSERT INTO chunks VALUES ('e1', 0, 300, x'aa', 1, 2);"
+        )
+        if version > 1:
+            db.execute("INSERT INTO refs VALUES ('j1', 'main', 5.0)")
+        db.commit()
     with closing(Ledger(path)) as ledger:
-        assert ledger.refs("j1") == [JOB.revision]
-        fresh = ledger._db.execute("SELECT sql FROM sqlite_schema WHERE name = 'refs'").fetchone()
-    assert "asked_s" in fresh[0]
+        job = ledger.jobs()[0]
+        assert (job.id, job.priority, job.limit_bps, job.created_s) == ("j1", 0, None, 5.0)
+        assert ledger.refs("j1") == ["main"]
+        assert ledger.blob("e1") == Blob("e1", 1000, 300, "boot", 7, 8, "sha256")
+        assert ledger.chunks("e1")[0].digest == b"\xaa"
+    with closing(open_ledger(tmp_path / "fresh.db")):
+        pass
+    assert columns(path) == columns(tmp_path / "fresh.db")
+
+
+def columns(path: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
+    """Every table's columns, as SQLite describes them."""
+    with closing(sqlite3.connect(path)) as db:
+        names = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        return [(n, db.execute(f"PRAGMA table_info({n})").fetchall()) for (n,) in names.fetchall()]
 
 
 def test_an_absorbed_job_leaves_what_it_was_to_do(path: Path) -> None:

@@ -13,9 +13,12 @@ from mlx.utils import tree_flatten
 from moshi_mlx import models
 
 from moshid.demo import tokenizer
-from moshid.errors import BadCheckpoint, ModelOutOfMemory
-from moshid.model import memory, mlx_engine, quantise
+from moshid.errors import BadCheckpoint, ModelOutOfMemory, NotFinite
+from moshid.model import memory, mlx_engine, quantise, safetensors_header
+from moshid.model.compare import step_bytes
 from moshid.model.engine import Sampling
+from moshid.model.graph import metered
+from moshid.model.load_progress import Advance
 from moshid.model.mlx_engine import MlxEngine
 from tests.fakes import small_models
 
@@ -23,7 +26,7 @@ GREEDY = Sampling(0.0, 0, 0.0, 0)
 NUMBERS = small_models.config()
 
 
-def ignore(stage: str, fraction: float) -> None:
+def ignore(_advance: Advance) -> None:
     """No progress wanted."""
 
 
@@ -48,20 +51,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_loads_bf16_with_its_facts_and_progress(folder: Path) -> None:
-    seen: list[tuple[str, float]] = []
+    seen: list[Advance] = []
     engine = mlx_engine.load(
         folder / "config.json",
         folder / "model.safetensors",
         folder / NUMBERS["tokenizer_name"],
         "bf16",
-        lambda stage, fraction: seen.append((stage, fraction)),
+        seen.append,
     )
     facts = engine.facts
     assert (facts.codebooks_user, facts.codebooks_model, facts.delay_frames) == (4, 4, 2)
     assert (facts.takes, facts.text_vocab, facts.quality) == ("tokens", 300, "bf16")
-    assert {stage for stage, _ in seen} == {"reading"}
-    assert [f for _, f in seen] == sorted(f for _, f in seen)
-    assert seen[-1] == ("reading", 1.0)
+    assert {a.stage for a in seen} == {"reading"}
+    assert [a.fraction for a in seen] == sorted(a.fraction for a in seen)
+    assert [a.layers_done for a in seen] == sorted(a.layers_done for a in seen)
+    size_bytes = safetensors_header.read(folder / "model.safetensors").data_bytes
+    layers = 2 + 8 + 4 + 3  # transformer, embeddings, slices; out_norm, text_emb, text_linear
+    assert seen[-1] == Advance("reading", size_bytes, size_bytes, layers, layers)
 
 
 @pytest.mark.parametrize(("quality", "bits", "group"), [("q8", 8, 64), ("q4", 4, 32)])
@@ -123,6 +129,102 @@ def test_begin_leaves_nothing_of_the_last_session(folder: Path) -> None:
     for i in range(9):
         engine.step([i, 1, 2, 3])
     assert tokens_of(engine) == first
+
+
+def test_the_seed_is_the_sessions(folder: Path) -> None:
+    engine = load(folder)
+    said = []
+    for seed in (1, 2, 1):
+        engine.begin(seed, Sampling())
+        said.append([engine.step([i, i, i, i]) for i in range(20)])
+    assert said[0] == said[2]
+    assert said[0] != said[1]
+
+
+def test_a_heartbeat_is_a_real_step_that_no_session_notices(folder: Path) -> None:
+    engine = load(folder)
+    alone = tokens_of(engine)
+    engine.begin(1, GREEDY)
+    said = []
+    for i in range(20):
+        with metered() as meter:
+            ms = engine.heartbeat()
+        assert ms > 0
+        assert (meter.nodes > 100, meter.waits) == (True, 1)
+        said.append(engine.step([i, i, i, i]).tokens)
+    assert said == alone
+
+
+def test_a_conversation_that_is_forgotten_gives_its_memory_back(folder: Path) -> None:
+    engine = load(folder)
+    engine.begin(1, GREEDY)
+    begun_bytes = mx.get_active_memory()
+    for _ in range(40):
+        engine.step([1, 1, 1, 1])
+    assert mx.get_active_memory() > begun_bytes
+    engine.forget()
+    assert mx.get_active_memory() <= begun_bytes
+    assert tokens_of(engine) == tokens_of(load(folder))
+
+
+def test_weights_that_are_no_numbers_are_said_by_the_first_step(folder: Path) -> None:
+    path = folder / NUMBERS["moshi_name"]
+    weights = mx.load(str(path))
+    weights["out_norm.weight"] = weights["out_norm.weight"] * mx.inf
+    mx.save_safetensors(str(path), weights)
+    engine = load(folder)
+    for step in (engine.warm_up, engine.heartbeat, lambda: engine.step([1, 1, 1, 1])):
+        with pytest.raises(NotFinite, match="not finite"):
+            step()
+
+
+def test_compares_with_lmgen_and_the_floor(folder: Path) -> None:
+    engine = load(folder)
+    said = tokens_of(engine)
+    calls: list[int] = []
+    figures = engine.compare(20, lambda: calls.append(1))
+    assert len(calls) == 20
+    assert figures["same_tokens"]
+    assert figures["waits"] == {"ours": 1, "lmgen": 13}
+    assert figures["nodes"]["ours"] < figures["nodes"]["lmgen"]
+    assert figures["ratio"] == pytest.approx(
+        figures["ours_ms"]["p50"] / figures["lmgen_ms"]["p50"], abs=1e-3
+    )
+    assert figures["floor_ms"] == pytest.approx(
+        1000 * figures["step_bytes"] / figures["bandwidth_bytes_per_s"], abs=1e-3
+    )
+    assert json.loads(json.dumps(figures)) == figures
+    assert tokens_of(engine) == said
+
+
+def test_a_comparison_gives_way(folder: Path) -> None:
+    engine = load(folder)
+    said = tokens_of(engine)
+
+    def wanted() -> None:
+        raise InterruptedError("something else")
+
+    with pytest.raises(InterruptedError):
+        engine.compare(20, wanted)
+    with pytest.raises(ValueError, match="steps are"):
+        engine.compare(5)
+    assert tokens_of(engine) == said
+
+
+def test_a_step_reads_all_but_the_embeddings() -> None:
+    lm = small_models.random_lm(NUMBERS)
+    matrices = 2 * (12.25 * 256 * 256) + 300 * 256  # two layers, the text head
+    norms = 2 * 2 * 256 + 256
+    part = 2 * (4 * 64 * 64 + 3 * 64 * 128) + 2 * 2 * 64 + 64 * 256 + 64 * 64
+    window = 2 * 2 * 256 * 100
+    assert step_bytes(lm, 100) == 2 * (matrices + norms + 4 * part + window)
+
+
+def test_cross_attention_is_said(folder: Path) -> None:
+    numbers = small_models.config(cross_attention=True)
+    other = small_models.write_checkpoint(folder / "other", numbers)
+    with pytest.raises(BadCheckpoint, match="cross attention"):
+        load(other)
 
 
 def test_takes_no_pcm(folder: Path) -> None:

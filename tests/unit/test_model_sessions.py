@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 
+from moshid.errors import ModelStepFailed
 from moshid.ipc import FrameDecoder, FrameKind, TokenFrame
-from moshid.model.engine import EngineFacts, Sampling, StepResult
 from moshid.model.messages import TextEvent
+from moshid.model.monitor import Monitor
 from moshid.model.sessions import TalkSession
-from moshid.model.timings import StepTimes
-
-
-class CountingEngine:
-    """Answers step n with the tokens (n, n) and the text n; text 3 is padding."""
-
-    facts = EngineFacts("tokens", 2, 2, 1, 100, "bf16")
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[int, ...]] = []
-        self.fails_at = -1
-
-    def begin(self, seed: int, sampling: Sampling) -> None:
-        """Nothing to forget."""
-
-    def step(self, heard: Sequence[int] | bytes) -> StepResult:
-        n = len(self.heard)
-        if n == self.fails_at:
-            raise RuntimeError("the device went away")
-        self.heard.append(tuple(heard))
-        return StepResult(n, (n, n))
-
-    def piece(self, text: int) -> str | None:
-        return None if text == 3 else f" w{text}"
-
-    def memory_bytes(self) -> int:
-        return 0
+from tests.fakes.toy_engine import ToyEngine
 
 
 class Rig:
     """A session of epoch 5, and the peer's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, fault: str = "none", at: int = -1) -> None:
         self.peer, theirs = socket.socketpair()
         self.peer.settimeout(10.0)
-        self.engine = CountingEngine()
+        self.engine = ToyEngine(fault, at)
         self.told: list[msgspec.Struct] = []
+        self.monitor = Monitor(self.engine, lambda _what: contextlib.nullcontext())
         self.session = TalkSession(
-            "s", 5, theirs, self.engine, StepTimes(), lambda _event, data: self.told.append(data)
+            "s", 5, theirs, self.monitor, lambda _event, data: self.told.append(data)
         )
 
     def say(self, index: int, *tokens: int, epoch: int = 5) -> None:
         frame = TokenFrame(FrameKind.USER, epoch, index, 70 + index, tokens=tokens)
         self.peer.sendall(frame.pack())
+
+    def close(self) -> None:
+        self.session.close()
+        self.peer.close()
 
     def answers(self) -> list[TokenFrame]:
         return FrameDecoder().feed(self.peer.recv(65536))
@@ -65,8 +46,7 @@ class Rig:
 def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
-    rig.session.close()
-    rig.peer.close()
+    rig.close()
 
 
 def test_answers_frame_by_frame_with_number_and_time_kept(rig: Rig) -> None:
@@ -77,8 +57,8 @@ def test_answers_frame_by_frame_with_number_and_time_kept(rig: Rig) -> None:
     assert rig.session.serve_one() is None
     assert not rig.session.has_frames
     assert rig.answers() == [
-        TokenFrame(FrameKind.MODEL, 5, 10, 80, 0, (0, 0)),
-        TokenFrame(FrameKind.MODEL, 5, 11, 81, 1, (1, 1)),
+        TokenFrame(FrameKind.MODEL, 5, 10, 80, 0, (1, 2)),
+        TokenFrame(FrameKind.MODEL, 5, 11, 81, 1, (3, 4)),
     ]
     assert rig.engine.heard == [(1, 2), (3, 4)], "codebooks beyond the model's are left out"
     assert rig.told == [TextEvent("s", 10, 0, " w0"), TextEvent("s", 11, 1, " w1")]
@@ -123,12 +103,17 @@ def test_nonsense_ends_the_talk(rig: Rig, data: bytes) -> None:
     assert rig.session.serve_one() == "bad_frame"
 
 
-def test_a_step_that_fails_ends_the_talk(rig: Rig) -> None:
-    rig.engine.fails_at = 1
-    rig.say(0, 1, 2)
-    rig.say(1, 1, 2)
-    assert [rig.session.serve_one(), rig.session.serve_one()] == [None, "failed"]
-    assert rig.session.frames == 1
+def test_a_sick_model_ends_no_talk() -> None:
+    """Its process ends, and the talk goes on with the next: so the peer is told nothing."""
+    ill = Rig("device", 1)
+    ill.say(0, 1, 2)
+    ill.say(1, 1, 2)
+    assert ill.session.serve_one() is None
+    with pytest.raises(ModelStepFailed, match="GPU Hang"):
+        ill.session.serve_one()
+    assert ill.session.frames == 1
+    assert [f.kind for f in ill.answers()] == [FrameKind.MODEL]
+    ill.close()
 
 
 def test_a_peer_that_takes_no_answers_loses_the_talk(rig: Rig) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from moshid import settings
 from moshid.errors import BadSettings, SocketPathTooLong
+from moshid.service.environment import job_environment
 
 
 def test_defaults_follow_the_home(tmp_path: Path) -> None:
@@ -41,6 +42,9 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("log_keep = -1", "negative"),
         ("download_keep_awake = 1", "download_keep_awake should be bool"),
         ("download_keep_awake = 'perhaps'", "neither true nor false"),
+        ("keep_alive = 'soon'", "keep_alive: 'soon' is no duration: write seconds"),
+        ("keep_alive = -1", "keep_alive: '-1' is not between 0 and a year"),
+        ("model_step_timeout_s = 0", "model_step_timeout_s may not be 0"),
         ("log_level = 'loud'", "log_level: 'loud' is none of debug"),
         ("a = [", "not TOML"),
     ],
@@ -68,6 +72,36 @@ def test_a_switch_is_told_in_words(tmp_path: Path, given: str | bool, means: boo
     else:
         (tmp_path / "config.toml").write_text(f"download_keep_awake = {str(given).lower()}")
         assert settings.load(env=env).download_keep_awake is means
+
+
+@pytest.mark.parametrize(
+    ("toml", "seconds"),
+    [("", None), ("keep_alive = 600", 600.0), ('keep_alive = "1h30m"', 5400.0)],
+)
+def test_how_long_a_model_stays(tmp_path: Path, toml: str, seconds: float | None) -> None:
+    (tmp_path / "config.toml").write_text(toml)
+    env = {"MOSHID_HOME": str(tmp_path)}
+    assert settings.load(env=env).keep_alive_s == seconds
+    assert settings.load(env=env | {"MOSHID_KEEP_ALIVE": "0"}).keep_alive_s == 0.0
+    assert settings.load(env=env | {"MOSHID_KEEP_ALIVE": "forever"}).keep_alive_s is None
+
+
+def test_endpoints_are_a_list_or_have_commas_between(tmp_path: Path) -> None:
+    env = {"MOSHID_HOME": str(tmp_path)}
+    two = ("https://a.example/hf", "http://b.example:8080")
+    (tmp_path / "config.toml").write_text('download_endpoints = ["https://a.example/hf/"]')
+    assert settings.load(env=env).download_endpoints == two[:1]
+    env["MOSHID_DOWNLOAD_ENDPOINTS"] = f"{two[0]}, {two[1]}/"
+    assert settings.load(env=env).download_endpoints == two
+    assert settings.load({"download_endpoints": two[1]}, env).download_endpoints == two[1:]
+    variables, _ = job_environment(settings.load(env=env), {})
+    assert settings.load(env=variables).download_endpoints == two, "as the installed job has them"
+    for bad in ("ftp://a.example", "https://me:secret@a.example", "a.example", "https://a/?x=1"):
+        with pytest.raises(BadSettings, match=r"download_endpoints: .*endpoint"):
+            settings.load({"download_endpoints": bad}, env)
+    (tmp_path / "config.toml").write_text("download_endpoints = [1]")
+    with pytest.raises(BadSettings, match="no list of endpoints"):
+        settings.load(env=env)
 
 
 @pytest.mark.parametrize(

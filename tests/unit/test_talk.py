@@ -15,6 +15,7 @@ from moshid.errors import (
     InvalidParams,
     ModelCrashLoop,
     ModelNotFound,
+    ModelStepFailed,
     ModelWorkerDied,
     NoDevice,
     NoTalk,
@@ -62,6 +63,82 @@ async def test_start_and_stop_in_order(talks: TalkService, parts: FakeParts) -> 
     assert talks.status()["session"] is None
     with pytest.raises(NoTalk):
         await talks.stop()
+
+
+async def test_how_tokens_are_drawn_and_how_long_the_model_stays_go_through(
+    talks: TalkService, parts: FakeParts
+) -> None:
+    drawing = {
+        "text_temperature": 0.5,
+        "text_top_k": 0,
+        "text_top_p": 0.9,
+        "text_repetition_penalty": 1.2,
+        "text_repetition_window": 32,
+        "audio_temperature": 0.0,
+        "audio_top_k": 100,
+        "audio_top_p": 0.8,
+    }
+    await talks.start(TalkRequest(seed=7, keep_alive="10m", **drawing), "me")  # type: ignore[arg-type]
+    assert parts.sampling == {"seed": 7, **drawing}
+    assert parts.keep_alive == "10m"
+
+
+async def test_where_the_time_went_is_told_in_the_talk_and_after_it(
+    talks: TalkService, parts: FakeParts
+) -> None:
+    assert await talks.trace() == {"session": None, "spans": []}
+    session = (await talks.start(REQUEST, "me"))["session"]["session"]
+    parts.spans = [["step", 0, 5, 20]]
+    assert await talks.trace() == {"session": session, "spans": parts.spans}
+    last = [["step", 9, 50, 21]]
+    parts.on_event("ended", {"reason": "input_end", "stats": {}, "trace": last})
+    parts.fail["trace"] = NoTalk("its sound has ended")
+    assert await talks.trace() == {"session": session, "spans": last}
+    await talks.stop()
+    assert await talks.trace() == {"session": session, "spans": last}
+
+
+async def test_controls_are_set_told_and_shown(talks: TalkService, bus: Bus) -> None:
+    with pytest.raises(NoTalk, match="no talk is going on"):
+        await talks.set({"muted": True})
+    assert talks.status()["controls"] is None
+    events = bus.subscribe(["talk"])
+    answer = await talks.start(REQUEST, "me")
+    session = answer["session"]["session"]
+    assert answer["session"]["controls"] == {"muted": False, "volume": 1.0}
+    await until(events, "listening")
+    muted = {"muted": True, "volume": 1.0}
+    assert await talks.set({"muted": True}) == {"session": session, "controls": muted}
+    told = (await events.take()).event.data
+    assert (told["event"], told["controls"], told["state"]) == ("controls", muted, "listening")
+    assert told["status"]["controls"] == talks.status()["controls"] == muted
+    assert await talks.set({}) == {"session": session, "controls": muted}
+    assert len(events) == 0, "nothing has changed: nothing is told"
+
+
+async def test_controls_wait_until_the_talk_listens(talks: TalkService, parts: FakeParts) -> None:
+    parts.may_open.clear()
+    starting = asyncio.create_task(talks.start(REQUEST, "me"))
+    await parts.opening.wait()
+    with pytest.raises(NoTalk, match="does not listen yet") as caught:
+        await talks.set({"muted": True})
+    assert "listening" in caught.value.hint
+    parts.may_open.set()
+    await starting
+
+
+async def test_a_recording_that_stops_is_told_and_the_talk_goes_on(
+    talks: TalkService, parts: FakeParts, bus: Bus
+) -> None:
+    events = bus.subscribe(["talk"])
+    await talks.start(REQUEST, "me")
+    await until(events, "listening")
+    stopped = {"state": "stopped", "reason": "limit"}
+    parts.on_event("recording", {"recording": stopped})
+    told = (await events.take()).event.data
+    assert (told["event"], told["recording"]) == ("recording", stopped)
+    assert told["status"]["recording"] == stopped
+    assert talks.status()["state"] == "listening"
 
 
 async def test_one_talk_a_daemon(talks: TalkService) -> None:
@@ -121,10 +198,15 @@ async def test_the_model_dies_again_while_it_rejoins(
     parts.hooks["on_restarted"]()
     await parts.begun.wait()
     assert talks.status()["state"] == "recovering"
+    parts.fail["begin_talk"] = ModelStepFailed("and the next one is sick")
+    parts.begun.clear()
+    parts.hooks["on_restarted"]()
+    await parts.begun.wait()
+    assert talks.status()["state"] == "recovering"
     parts.fail.clear()
     parts.hooks["on_restarted"]()
     await until(events, "listening")
-    assert parts.epochs == [1, 2, 3, -3]
+    assert parts.epochs == [1, 2, 3, 4, -4]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +294,9 @@ async def test_old_transcripts_are_pruned(
         ({"in_file": "/a.wav", "input": 1}, "exclude"),
         ({"out_file": "/a.wav", "output": "spk"}, "exclude"),
         ({"fast": True, "in_file": "/a.wav"}, "fast needs"),
-        ({"record": "/tmp/r"}, "not built yet"),
+        ({"record": "r"}, "absolute"),
+        ({"keep_alive": "soon"}, "keep_alive: 'soon' is no duration"),
+        ({"keep_alive": -1}, "keep_alive: -1 is not between"),
         ({"in_file": "/dev/../a.wav", "out_file": "/a.wav"}, "same file"),
     ],
 )

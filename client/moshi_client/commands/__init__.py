@@ -16,6 +16,7 @@ from moshi_client.commands import (
     status,
     stop,
     talk,
+    tui,
     verify,
 )
 
@@ -32,6 +33,7 @@ MODULES = (
     call,
     help,
     logs,
+    tui,
     doctor,
     stop,
 )

@@ -77,7 +77,10 @@ def _methods(ctx: Context, _args: argparse.Namespace) -> int:
     connection, _ = ctx.connect()
     with connection:
         document = connection.call("rpc.discover")
-    rows = [(m.get("name"), m.get("summary", "")) for m in document.get("methods") or []]
+    rows = [
+        (m.get("name"), str(m.get("summary", "")).replace("``", "`"))
+        for m in document.get("methods") or []
+    ]
     ctx.emit(document, render.table(("METHOD", "SUMMARY"), rows))
     ctx.say("parameters: moshi-client help METHOD")
     return EXIT_OK

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 
-from moshi_client import __version__, places, render
-from moshi_client.errors import EXIT_FAILED, EXIT_OK, ClientError
+from moshi_client import __version__, places, render, sound_check
+from moshi_client.errors import EXIT_FAILED, EXIT_OK, ClientError, RemoteError
+from moshi_client.talk_view import FINAL_STATES
 from moshi_client.wire import PROTOCOL
 
 TYPE_CHECKING = False
@@ -15,28 +17,39 @@ if TYPE_CHECKING:
 
     from moshi_client.cli import Commands
     from moshi_client.context import Context
+    from moshi_client.wire import Connection
 
     Json = dict[str, Any]
 
 
+SOUND_CHECK_S = 3.2
+"""Three chirps and what comes back of them."""
+
+SOUND_CHECK_S_MAX = 20.0
+
+
 def register(commands: Commands) -> None:
     """Add the command."""
-    commands.add(
+    parser = commands.add(
         "doctor",
         _doctor,
-        "check the way from here to the daemon",
-        more="The machine itself is checked by `moshid doctor`.",
+        "check the way from here to the daemon, microphone and speaker",
+        more="The speaker gives three soft chirps. The machine itself is checked by "
+        "`moshid doctor`.",
     )
+    parser.add_argument("--no-sound", action="store_true", help="leave out microphone and speaker")
 
 
-def _doctor(ctx: Context, _args: argparse.Namespace) -> int:
+def _doctor(ctx: Context, args: argparse.Namespace) -> int:
     checks: list[Json] = []
     exit_code = EXIT_OK
     try:
         _check_socket(ctx, checks)
         connection, server = ctx.connect()
-        connection.close()
-        _check_daemon(ctx, server, checks)
+        with connection:
+            _check_daemon(ctx, server, checks)
+            if not args.no_sound:
+                _check_sound(ctx, connection, checks)
     except ClientError as e:
         checks.append(_check("daemon", "fail", e.message, e.hint))
         exit_code = e.exit_code
@@ -46,7 +59,7 @@ def _doctor(ctx: Context, _args: argparse.Namespace) -> int:
     todo = [f"{c['name']}: {c['todo']}" for c in checks if c["todo"]]
     text = render.table(("", "CHECK", "SEEN"), rows)
     ctx.emit({"ok": exit_code == EXIT_OK, "checks": checks}, "\n".join([text, *todo]))
-    ctx.say("the machine, the cache, sound and the model: moshid doctor")
+    ctx.say("the machine, the cache and the model: moshid doctor")
     return exit_code
 
 
@@ -78,3 +91,36 @@ def _check_daemon(ctx: Context, server: Json, checks: list[Json]) -> None:
     readable = os.access(log_file, os.R_OK)
     todo = None if readable else "Look at the rights of the home directory."
     checks.append(_check("log", "ok" if readable else "warn", log_file, todo))
+
+
+def _check_sound(ctx: Context, connection: Connection, checks: list[Json]) -> None:
+    """A few seconds of a talk without a model."""
+    ctx.say("listening, and three soft chirps ...")
+    try:
+        connection.call("events.subscribe", {"topics": ["talk"]})
+        params = {"engine": "echo", "seconds": SOUND_CHECK_S}
+        started = connection.call("talk.start", params, timeout_s=SOUND_CHECK_S_MAX)
+        status = _await_end(connection, started["session"])
+    except RemoteError as e:
+        known = e.kind in ("talk.busy", "audio.no_device")  # a machine may have no sound
+        checks.append(_check("sound", "warn" if known else "fail", e.message, e.hint))
+        return
+    if error := status.get("error"):
+        checks.append(_check("sound", "fail", str(error.get("message")), error.get("hint")))
+    elif not (found := sound_check.findings(status.get("verdict") or {})):
+        checks.append(_check("sound", "fail", "the sound check did not end", "See its log."))
+    else:
+        checks += [_check(*finding) for finding in found]
+
+
+def _await_end(connection: Connection, status: Json) -> Json:
+    """The talk's last status; the newest one, if it does not end in time."""
+    deadline_s = time.monotonic() + SOUND_CHECK_S_MAX
+    while status.get("state") not in FINAL_STATES:
+        taken = connection.take(max(0.0, deadline_s - time.monotonic()))
+        if taken is None:
+            return {}
+        data = taken[1].get("data") or {}
+        if data.get("session") == status.get("session"):
+            status = data.get("status") or status
+    return status

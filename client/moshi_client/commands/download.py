@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from moshi_client import render, targets
+from moshi_client import limits, render, targets
 from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK, ClientError, RemoteError, UsageError
 from moshi_client.watch import JobWatch
 
@@ -53,6 +53,14 @@ def register(commands: Commands) -> None:
         "--chunk-size", dest="chunk_bytes", metavar="SIZE", help="over the profile's, as 8M"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="over the profile's connections")
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="PATH",
+        help="a file or folder that may hold some of it: what is right is not fetched; repeat",
+    )
+    limits.add_terms(parser, "the most it may take of the line, as 500k, 2M; or off")
     _add_waiting(parser)
     parser.add_argument("--sha256", metavar="HEX", help="digest of a URL's file")
     parser.add_argument("--output", metavar="PATH", help="where a URL's file goes")
@@ -100,7 +108,9 @@ def _download(ctx: Context, args: argparse.Namespace) -> int:
 
 def _params(args: argparse.Namespace) -> Json:
     params = _url(args) if _is_url(args.target) else _model(args)
-    params |= targets.given(args, "profile", "workers")
+    params |= targets.given(args, "profile", "workers") | limits.terms(args)
+    if args.sources:
+        params["from"] = [_absolute(path) for path in args.sources]
     if args.chunk_bytes:
         try:
             params["chunk_bytes"] = render.parse_size(args.chunk_bytes)
@@ -128,8 +138,11 @@ def _url(args: argparse.Namespace) -> Json:
         raise UsageError("a URL wants both --sha256 HEX and --output PATH")
     if len(args.sha256) != 64 or not set(args.sha256.lower()) <= set("0123456789abcdef"):
         raise UsageError(f"--sha256: {args.sha256!r} is not the 64 hex digits of a SHA-256")
-    output = os.path.join(os.getcwd(), os.path.expanduser(args.output))
-    return {"url": args.target, "sha256": args.sha256, "output": output}
+    return {"url": args.target, "sha256": args.sha256, "output": _absolute(args.output)}
+
+
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), os.path.expanduser(path))
 
 
 def _detached(ctx: Context, job: Json | None) -> int:

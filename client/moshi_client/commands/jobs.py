@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moshi_client import progress, render
-from moshi_client.errors import EXIT_OK
+from moshi_client import limits, progress, render
+from moshi_client.errors import EXIT_OK, RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from moshi_client.cli import Commands
     from moshi_client.context import Context
+    from moshi_client.wire import Connection
 
     Json = dict[str, Any]
 
@@ -24,8 +25,19 @@ _DONE = {
 
 def register(commands: Commands) -> None:
     """Add the four commands."""
-    listing = commands.add("downloads", _list, "the download jobs")
+    listing = commands.add(
+        "downloads",
+        _list,
+        "the download jobs, and how they use the line",
+        more="With JOB, --priority and --limit are that job's; without, --limit, --schedule and "
+        "--metered go for all downloads together, at once, and are remembered.",
+    )
+    listing.add_argument(
+        "job", metavar="JOB", nargs="?", help="only this one: a job's id, its model or repository"
+    )
     listing.add_argument("--follow", action="store_true", help="go on, one line a change")
+    limits.add_terms(listing, "the most that JOB, or all together, may take, as 500k, 2M; or off")
+    limits.add_limits(listing)
     commands_by_name = {
         "pause": "pause a download, keeping what is there",
         "resume": "let a paused, failed or cancelled download go on",
@@ -37,24 +49,45 @@ def register(commands: Commands) -> None:
 
 
 def _list(ctx: Context, args: argparse.Namespace) -> int:
+    changes = limits.of_job(args) if args.job else limits.limits(args)
     connection, _ = ctx.connect()
     with connection:
+        if changes and args.job:
+            _of_job(connection, "download.set", args.job, changes)
+        elif changes:
+            connection.call("download.limits", changes)
         if args.follow:
-            snapshot = connection.call("events.subscribe", {"topics": ["download"]})["snapshot"]
-            for job in (snapshot.get("download") or {}).get("jobs") or []:
-                ctx.emit({"job": job}, progress.job_line(job))
-            for _, event in connection.follow():
-                if (event.get("data") or {}).get("job"):
-                    ctx.emit(event["data"], _change_line(event["data"]))
+            _follow(ctx, connection, args.job)
+        if args.job:
+            job = _of_job(connection, "download.get", args.job)
+            ctx.emit(job, _jobs_table([job["job"]]))
+            return EXIT_OK
         result = connection.call("download.list")
-    ctx.emit(result, _jobs_table(result["jobs"]))
+    told = limits.limits_text(result.get("limits") or {})
+    ctx.emit(result, _jobs_table(result["jobs"]) + (f"\nall downloads: {told}" if told else ""))
     return EXIT_OK
+
+
+def _follow(ctx: Context, connection: Connection, name: str | None) -> None:
+    """Show the jobs, or the one of that name, and each change, until interrupted."""
+    snapshot = connection.call("events.subscribe", {"topics": ["download"]})["snapshot"]
+    jobs = (snapshot.get("download") or {}).get("jobs") or []
+    only = _of_job(connection, "download.get", name)["job"]["id"] if name else None
+    for job in jobs:
+        if only in (None, job.get("id")):
+            ctx.emit({"job": job}, progress.job_line(job))
+    for _, event in connection.follow():
+        job = (event.get("data") or {}).get("job")
+        if job and only in (None, job.get("id")):
+            ctx.emit(event["data"], _change_line(event["data"]))
 
 
 def _change_line(data: Json) -> str:
     job: Json = data["job"]
     if data.get("forgotten"):
         return f"{job.get('repo') or job.get('id')}: forgotten, its files are deleted"
+    if data.get("absorbed_by"):
+        return f"{job.get('repo')}: job {job.get('id')} is part of job {data['absorbed_by']} now"
     return progress.job_line(job)
 
 
@@ -70,17 +103,31 @@ def _jobs_table(jobs: list[Json]) -> str:
             render.size(job.get("bytes_total")),
             render.rate(job.get("rate_bps")),
             render.duration(job.get("eta_s")),
+            limits.terms_text(job),
             (job.get("error") or {}).get("message", ""),
         )
         for job in jobs
     ]
-    return render.table(("ID", "REPO", "STATE", "DONE", "SIZE", "RATE", "ETA", "ERROR"), rows)
+    return render.table(
+        ("ID", "REPO", "STATE", "DONE", "SIZE", "RATE", "ETA", "TERMS", "ERROR"), rows
+    )
 
 
 def _change(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect()
     with connection:
-        result = connection.call(f"download.{args.command}", {"id": args.job})
+        result = _of_job(connection, f"download.{args.command}", args.job)
     job = result["job"]
     ctx.emit(result, f"{job.get('repo') or job.get('id')}: {_DONE[args.command]}")
     return EXIT_OK
+
+
+def _of_job(connection: Connection, method: str, name: str, changes: Json | None = None) -> Json:
+    """A call about one job; that there is no model of its name either is not the point."""
+    try:
+        return connection.call(method, {"id": name} | (changes or {}))
+    except RemoteError as e:
+        if e.kind == "model.not_found":
+            e.message = f"there is no download {name!r}, nor a model of that name"
+            e.hint = e.data["hint"] = "List the downloads: moshi-client downloads."
+        raise

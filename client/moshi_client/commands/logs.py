@@ -63,9 +63,11 @@ def _logs(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _count(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal():
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)
 
 
 def log_file(ctx: Context) -> str:

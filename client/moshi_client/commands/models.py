@@ -25,6 +25,7 @@ def register(commands: Commands) -> None:
         "model", metavar="MODEL", nargs="?", help="a catalogue name or a Hub repository"
     )
     targets.add_quality(load)
+    targets.add_keep_alive(load)
     waiting = load.add_mutually_exclusive_group()
     waiting.add_argument("--wait", action="store_true", help="until it is ready (the default)")
     waiting.add_argument("--detach", action="store_true", help="return at once")
@@ -47,27 +48,52 @@ def _models_table(models: list[Json]) -> str:
             m.get("name"),
             m.get("repo"),
             ", ".join(f"{q} {render.size(n)}" for q, n in (m.get("qualities") or {}).items()),
-            ", ".join(m.get("on_disk_qualities") or []) or ("yes" if m.get("on_disk") else None),
+            _on_disk(m),
             render.size(m["disk_bytes"]) if m.get("disk_bytes") else None,
+            ", ".join(f"{c['quality']} {render.size(c['bytes'])}" for c in m.get("quantised") or [])
+            or None,
+            (m.get("auto") or {}).get("quality"),
             "loaded" if m.get("loaded") else "",
             m.get("description"),
         )
         for m in models
     ]
-    headers = ("NAME", "REPO", "QUALITIES", "ON DISK", "SIZE", "", "DESCRIPTION")
-    return render.table(headers, rows)
+    headers = (
+        "NAME",
+        "REPO",
+        "QUALITIES",
+        "ON DISK",
+        "SIZE",
+        "QUANTISED HERE",
+        "AUTO",
+        "",
+        "DESCRIPTION",
+    )
+    reasons = [
+        f"auto, {m.get('name')}: {m['auto'].get('why')}"
+        for m in models
+        if m.get("auto") and (m.get("on_disk") or m.get("loaded"))
+    ]
+    return "\n".join([render.table(headers, rows), *reasons])
+
+
+def _on_disk(model: Json) -> str | None:
+    return ", ".join(model.get("on_disk_qualities") or []) or (
+        "yes" if model.get("on_disk") else None
+    )
 
 
 def _load(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect(uses_cache=True)
-    params = {"wait": not args.detach} | targets.given(args, "model", "quality")
+    params = {"wait": not args.detach} | targets.given(args, "model", "quality", "keep_alive")
     line = progress.ProgressLine(ctx)
 
     def show(method: str, event: Json) -> None:
         status = (event.get("data") or {}).get("status")
         if method == "event" and event.get("topic") == "model" and status:
             stage = (status.get("progress") or {}).get("stage") or status.get("state")
-            line.show(progress.model_line(status), stage=str(stage))
+            fraction = float((status.get("progress") or {}).get("fraction") or 0.0)
+            line.show(progress.model_line(status), fraction=fraction, stage=str(stage))
 
     with connection:
         if not args.detach:
@@ -89,6 +115,8 @@ def _loaded_text(status: Json) -> str:
         text += f", warmed up in {status['warmup_s']:.1f} s"
     if status.get("memory_bytes"):
         text += f", {render.size(status['memory_bytes'])}"
+    if status.get("why"):
+        text += f"\nwhy {status.get('quality')}: {status['why']}"
     return text
 
 

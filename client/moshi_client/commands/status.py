@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moshi_client import progress, render
+from moshi_client import keys, limits, progress, render
 from moshi_client.errors import EXIT_OK
 
 TYPE_CHECKING = False
@@ -43,7 +43,11 @@ def _status_text(status: Json) -> str:
         ("model", _model_text(status.get("model") or {})),
         ("talk", _talk_text(status.get("talk") or {})),
     ]
+    if recording := (status.get("talk") or {}).get("recording"):
+        lines.append(("recording", _recording_text(recording)))
     jobs = status.get("downloads") or []
+    if told := limits.limits_text(status.get("limits") or {}):
+        lines.append(("downloads", told))
     lines += [("download", progress.job_line(job, bar_width=10)) for job in jobs]
     lines += [
         ("worker", f"{w.get('name')}, pid {w.get('pid')}, {w.get('state')}")
@@ -60,6 +64,10 @@ def _model_text(model: Json) -> str:
         parts.append(render.size(model["memory_bytes"]))
     if (model.get("step_ms") or {}).get("p50") is not None:
         parts.append(f"step {render.percentiles(model['step_ms'])}")
+    if last := model.get("last_step"):
+        parts.append(f"last step {render.milliseconds(last['ms'])} at {last['at']}")
+    if fault := model.get("last_fault"):
+        parts.append(f"last fault {fault['kind']} at {fault['at']}")
     if model.get("error"):
         parts.append(f"error: {_message(model['error'])}")
     return ", ".join(parts)
@@ -68,11 +76,20 @@ def _model_text(model: Json) -> str:
 def _talk_text(talk: Json) -> str:
     if not talk.get("session"):
         return str(talk.get("state") or "idle")
+    state = ", ".join(filter(None, (talk.get("state"), keys.described(talk.get("controls")))))
     return (
-        f"{talk.get('state')}, {render.duration(talk.get('seconds'))}, "
+        f"{state}, {render.duration(talk.get('seconds'))}, "
         f"{talk.get('frames')} frames, {talk.get('lagged_frames')} lagged, "
         f"{talk.get('underruns')} underruns, latency {render.percentiles(talk.get('latency_ms'))}"
     )
+
+
+def _recording_text(recording: Json) -> str:
+    file = f"{recording.get('folder')}/{recording.get('name')}"
+    size = f"{render.duration(recording.get('seconds'))}, {render.size(recording.get('bytes'))}"
+    if recording.get("state") == "on":
+        return f"ON: both sides of the talk, to {file}, {size}"
+    return f"stopped ({recording.get('reason')}), {file}, {size}"
 
 
 def _ps(ctx: Context, args: argparse.Namespace) -> int:
@@ -88,6 +105,16 @@ def _ps(ctx: Context, args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _until(model: Json) -> str | None:
+    """When it goes: a time (UTC), ``for ever``, or so long after the use that it is in."""
+    if model.get("until") or not model.get("pid"):
+        return model.get("until")
+    keep_s = model.get("keep_alive_s")
+    if keep_s is None:
+        return "for ever"
+    return f"{render.duration(keep_s)} after its use" if keep_s else "its use is over"
+
+
 def _emit_ps(ctx: Context, model: Json, *, header: bool) -> None:
     row = (
         model.get("model"),
@@ -95,7 +122,7 @@ def _emit_ps(ctx: Context, model: Json, *, header: bool) -> None:
         model.get("state"),
         render.size(model.get("memory_bytes")),
         render.milliseconds((model.get("step_ms") or {}).get("p50")),
-        model.get("until") or ("for ever" if model.get("pid") else None),
+        _until(model),
         model.get("pid"),
         model.get("restarts"),
     )

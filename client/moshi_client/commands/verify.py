@@ -46,7 +46,8 @@ def _text(result: Json) -> str:
     rows = [(f.get("path"), render.size(f.get("size")), _verdict(f)) for f in result["files"]]
     lines = [render.table(("FILE", "SIZE", "VERDICT"), rows)]
     if result.get("repaired_bytes"):
-        lines.append(f"repaired: {render.size(result['repaired_bytes'])} fetched again")
+        chunks = render.count(result.get("repaired_chunks") or 0, "bad chunk")
+        lines.append(f"repaired: {chunks}, {render.size(result['repaired_bytes'])} fetched again")
     lines.append("all files are right" if result.get("ok") else "some files are wrong")
     return "\n".join(lines)
 
@@ -55,6 +56,12 @@ def _verdict(file: Json) -> str:
     if file.get("missing"):
         return "missing"
     if file.get("ok"):
-        return "ok"
+        mended = file.get("mended_chunks") or []
+        return f"ok, mended {_chunks(mended, 'chunk')}" if mended else "ok"
     bad = file.get("bad_chunks") or []
-    return f"{render.count(len(bad), 'bad chunk')}: {', '.join(map(str, bad))}" if bad else "bad"
+    return _chunks(bad, "bad chunk") if bad else "bad"
+
+
+def _chunks(indices: list[int], noun: str) -> str:
+    """How many, and which, counted from 0."""
+    return f"{render.count(len(indices), noun)}: {', '.join(map(str, indices))}"

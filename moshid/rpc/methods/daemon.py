@@ -63,9 +63,11 @@ async def hello(_app: App, caller: Caller, p: HelloParams) -> dict[str, Any]:
 async def status(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
     """Tell how the daemon and its parts are.
 
-    Result: ``{version, pid, uptime_s, home, memory_bytes, model, talk, downloads, workers}``;
-    ``downloads`` holds the jobs without their files, ``workers`` ``{name, pid, state}``.
+    Result: ``{version, pid, uptime_s, home, memory_bytes, model, talk, downloads, limits,
+    workers}``; ``downloads`` holds the jobs without their files, ``limits`` is what
+    ``download.limits`` tells, ``workers`` ``{name, pid, state}``.
     """
+    await app.whereabouts.look()
     told = [job.to_json() for job in app.downloads.list()]
     jobs = [{k: v for k, v in job.items() if k != "files"} for job in told]
     return {
@@ -77,6 +79,7 @@ async def status(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
         "model": app.model.status(),
         "talk": app.talk.status(),
         "downloads": jobs,
+        "limits": app.downloads.controls.limits(),
         "workers": [*_model_worker(app), *app.audio.workers()],
     }
 

@@ -1,4 +1,4 @@
-"""``download.*``: start, list, get, pause, resume, cancel, verify."""
+"""``download.*``: start, list, get, pause, resume, cancel, verify, set, limits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from moshid.downloads.terms import SAME, Priority, Terms
 from moshid.errors import InvalidParams
 from moshid.library import one_name
 from moshid.rpc.app import App
@@ -15,6 +16,8 @@ from moshid.rpc.registry import Method, NoParams, Params
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Quality = Literal["auto", "bf16", "q8", "q4"]
+Urgency = Literal["high", "normal", "low"]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class DownloadStartParams(Params):
@@ -34,7 +37,28 @@ class DownloadStartParams(Params):
     profile: Literal["auto", "verified", "robust", "parallel", "turbo"] | None = None
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    priority: Urgency | None = None
+    limit_bps: Positive | msgspec.UnsetType | None = msgspec.UNSET
+    sources: Annotated[list[Text], msgspec.Meta(max_length=64)] = msgspec.field(
+        name="from", default_factory=list
+    )
     wait: bool = False
+
+
+class SetParams(Params):
+    """``id``: as for the others. ``limit_bps``: bytes a second; null lifts the job's limit."""
+
+    id: Text
+    priority: Urgency | msgspec.UnsetType = msgspec.UNSET
+    limit_bps: Positive | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class LimitsParams(Params):
+    """What is given is changed, null lifts it. ``limit_bps``: bytes a second over all downloads."""
+
+    limit_bps: Positive | msgspec.UnsetType | None = msgspec.UNSET
+    schedule: Text | msgspec.UnsetType | None = msgspec.UNSET
+    metered: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class JobParams(Params):
@@ -57,14 +81,21 @@ async def start(app: App, _caller: Caller, p: DownloadStartParams) -> dict[str, 
 
     With ``url``, ``sha256`` and ``output`` (all three; without ``model``, ``repo``, ``quality``,
     ``revision``, ``files``) it is that file, put at that path once its digest is right; in the job,
-    ``repo`` is the URL and ``commit`` the SHA-256. With ``wait`` the answer comes when the job is
-    done, failed or cancelled. Result: ``{job, created}``. Errors: ``model.not_found``,
-    ``download.not_found``, ``download.gated``, ``download.bad_output``, ...
+    ``repo`` is the URL and ``commit`` the SHA-256. ``profile``, ``chunk_bytes`` and ``workers``
+    count from now on for a job that there is, too; files that are begun keep their chunks' size. A
+    profile that is named brings its own numbers. ``priority`` (the default is normal) and
+    ``limit_bps`` (bytes a second) are the job's, new or not; see ``download.set``. ``from``:
+    absolute paths of files and folders that may hold bytes of it; what is right there is not
+    fetched. With ``wait`` the answer comes when the job is done, failed or cancelled (if it became
+    part of another one at the same commit: when that one is). Result: ``{job, created}``. Errors:
+    ``model.not_found``, ``download.not_found``, ``download.gated``, ``download.bad_output``, ...
     """
-    profile = p.profile or app.settings.download_profile
+    priority = Priority(p.priority) if p.priority else None
+    limit_bps = SAME if p.limit_bps is msgspec.UNSET else p.limit_bps
+    terms = Terms(priority, limit_bps, tuple(p.sources))
     if (file := _file_of(p)) is not None:
         job, created = await app.downloads.urls.start(
-            *file, profile=profile, chunk_bytes=p.chunk_bytes, workers=p.workers
+            *file, profile=p.profile, chunk_bytes=p.chunk_bytes, workers=p.workers, terms=terms
         )
     else:
         job, created = await app.library.fetch(
@@ -72,9 +103,10 @@ async def start(app: App, _caller: Caller, p: DownloadStartParams) -> dict[str, 
             p.quality or "auto",
             revision=p.revision,
             files=p.files,
-            profile=profile,
+            profile=p.profile,
             chunk_bytes=p.chunk_bytes,
             workers=p.workers,
+            terms=terms,
         )
     if p.wait:
         job = await app.downloads.wait(job.id)
@@ -96,9 +128,12 @@ def _file_of(p: DownloadStartParams) -> tuple[str, str, str] | None:
 async def list_jobs(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
     """List all jobs, oldest first.
 
-    Result: ``{jobs}``.
+    What a job brought may have been deleted since by others: ``model.list`` and
+    ``download.verify`` look. Result: ``{jobs, limits}``, the limits as ``download.limits``
+    has them.
     """
-    return {"jobs": [job.to_json() for job in app.downloads.list()]}
+    jobs = [job.to_json() for job in app.downloads.list()]
+    return {"jobs": jobs, "limits": app.downloads.controls.limits()}
 
 
 async def get(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
@@ -137,10 +172,39 @@ async def cancel(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
     return {"job": job.to_json()}
 
 
+async def set_terms(app: App, _caller: Caller, p: SetParams) -> dict[str, Any]:
+    """Change how urgent a job is, or how fast it may be.
+
+    Of two jobs that run, the one of higher priority gets more of the line. A job of low priority
+    opens two connections at most, and waits while another job moves bytes. Result: ``{job}``.
+    """
+    priority = None if p.priority is msgspec.UNSET else Priority(p.priority)
+    terms = Terms(priority, SAME if p.limit_bps is msgspec.UNSET else p.limit_bps)
+    name = await app.library.repository(p.id)
+    return {"job": (await app.downloads.controls.set_terms(name, terms)).to_json()}
+
+
+async def limits(app: App, _caller: Caller, p: LimitsParams) -> dict[str, Any]:
+    """Tell, or change, what all downloads together may do; it is remembered.
+
+    ``schedule``: the hours in which downloads run, as ``22:00-07:00`` or ``mon-fri 22:00-07:00;
+    sat,sun 00:00-24:00``, in local time; ``; else 200k`` lets them run at that speed outside.
+    ``metered``: only jobs of high priority run. A job that waits is ``queued``, and its ``error``
+    says for what. Result: ``{limit_bps, schedule, metered, open, until, limit_now_bps}``: ``open``
+    within the hours, ``until`` that local time; ``limit_now_bps``, the limit that goes now.
+    """
+    given = {name: getattr(p, name) for name in ("limit_bps", "schedule", "metered")}
+    changes = {name: value for name, value in given.items() if value is not msgspec.UNSET}
+    if "metered" in changes:
+        changes["metered"] = bool(changes["metered"])
+    return await app.downloads.controls.set_limits(**changes)
+
+
 async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
     """Read a model's files again and name what is bad; ``repair`` fetches exactly that.
 
-    Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing}], repaired_bytes}``.
+    Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing, mended_chunks}],
+    repaired_bytes, repaired_chunks}``.
     """
     name = p.id or one_name(p.model, p.repo, app.settings.default_model)
     report = await app.downloads.verify(await app.library.repository(name), repair=p.repair)
@@ -156,4 +220,6 @@ METHODS: list[Method[App]] = [
     Method("download.resume", JobParams, resume),
     Method("download.cancel", JobParams, cancel),
     Method("download.verify", VerifyParams, verify),
+    Method("download.set", SetParams, set_terms),
+    Method("download.limits", LimitsParams, limits),
 ]

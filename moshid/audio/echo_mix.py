@@ -1,0 +1,82 @@
+"""Where the near voice is louder than any rest of echo, it passes unsuppressed. Owns that choice.
+
+The suppressor has to guess how much echo is left; from how well the subtraction works when nobody
+else speaks, it is known. In each 10 ms in which what is left after subtraction is far louder than
+that, somebody near speaks, and what echo there is lies beneath the voice: then the suppressor's
+output gives way to the subtraction's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshid.audio.ring import Samples
+
+PIECE: Final = SAMPLE_RATE // 100
+PIECES: Final = FRAME_SAMPLES // PIECE
+NONE_DB: Final = 10.0
+"""Up to here above the expected rest of echo all is suppressed as the library wants,"""
+
+ALL_DB: Final = 20.0
+"""and from here on nothing."""
+
+FLOOR: Final = 1e-8
+"""-80 dB: what is quieter than this is no voice."""
+
+DECAY: Final = 0.8
+"""Per piece: the room keeps on sounding for some tens of milliseconds."""
+
+HOLD: Final = 0.9
+"""Per piece: words end softly."""
+
+_Floats = npt.NDArray[np.float64]
+
+
+class NearMix:
+    """Frame after frame; ``delay`` is by how much the suppressor's output comes later."""
+
+    def __init__(self, delay: int) -> None:
+        self._delay = delay
+        self._rest: Samples = np.zeros(delay, dtype=np.float32)
+        self._shares: Samples = np.zeros(delay, dtype=np.float32)
+        self._echo_power = 0.0
+        self._share = 0.0
+
+    def mix(self, rest: Samples, echo: Samples, suppressed: Samples, leak: float | None) -> Samples:
+        """One frame.
+
+        Args:
+            rest: after subtraction, float32 [1920].
+            echo: what was subtracted, float32 [1920].
+            suppressed: the suppressor's output, float32 [1920], ``delay`` samples late.
+            leak: power of what subtraction leaves when only the speaker sounds, as a share of
+                ``echo``'s; None: not known, so that all is suppressed.
+        """
+        shares = self._frame_shares(rest, echo, leak)
+        self._rest = np.concatenate((self._rest, rest))
+        self._shares = np.concatenate((self._shares, shares))
+        late, share = self._rest[:FRAME_SAMPLES], self._shares[:FRAME_SAMPLES]
+        self._rest, self._shares = self._rest[FRAME_SAMPLES:], self._shares[FRAME_SAMPLES:]
+        return suppressed + share * (late - suppressed)
+
+    def _frame_shares(self, rest: Samples, echo: Samples, leak: float | None) -> Samples:
+        knots = [self._share]
+        for rest_power, echo_power in zip(_powers(rest), _powers(echo), strict=True):
+            self._echo_power = max(float(echo_power), DECAY * self._echo_power)
+            share = 0.0
+            if leak is not None:
+                above_db = 10 * np.log10((rest_power + FLOOR) / (leak * self._echo_power + FLOOR))
+                share = float(np.clip((above_db - NONE_DB) / (ALL_DB - NONE_DB), 0.0, 1.0))
+            self._share = max(share, HOLD * self._share)
+            knots.append(self._share)
+        at = np.arange(FRAME_SAMPLES) / PIECE
+        return np.interp(at, np.arange(PIECES + 1), knots).astype(np.float32)
+
+
+def _powers(pcm: Samples) -> _Floats:
+    powers: _Floats = np.mean(np.square(pcm.reshape(PIECES, PIECE), dtype=np.float64), axis=1)
+    return powers

@@ -1,0 +1,187 @@
+"""Brings an answer's body to where it lands: watched, bounded by what is at risk, kept as it comes.
+
+Owns one answer's reading, over the event loop or, on a fast plain connection, by a siphon; decides
+nothing about what comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import aiohttp
+
+from moshid.downloads.allowance import Unlimited
+from moshid.downloads.disk import Partial
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import JobFile
+from moshid.downloads.keeper import Keeper
+from moshid.downloads.landing import MIB, ChunkLanding, Landing
+from moshid.downloads.meter import Meter
+from moshid.downloads.siphon import Siphon
+from moshid.downloads.stall import Watch
+
+BATCH_BYTES = MIB
+"""So much is gathered before a thread writes and hashes it."""
+
+
+class BodyEnded(Exception):
+    """The body ended before all of it had come."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """Takes the bodies of answers. ``files``: the job's files that show the blob; up to
+    ``hop_bytes`` land in one go; when the job's connections together were faster than
+    ``siphon_bps`` of late, they are read by threads."""
+
+    engine: Engine
+    meter: Meter
+    files: Sequence[JobFile]
+    partial: Partial
+    keeper: Keeper
+    allowance: Unlimited
+    hop_bytes: int
+    siphon_bps: float
+    fast: bool = False
+
+    async def take(
+        self,
+        landings: Sequence[Landing],
+        answer: aiohttp.ClientResponse,
+        at: int,
+        watch: Watch,
+    ) -> None:
+        """Take the landings, one after the other, out of a body that begins ``at`` of the file.
+
+        Raises:
+            BodyEnded: the body did not have them all.
+        """
+        self.meter.job.connections += 1
+        try:
+            for landing in landings:
+                await self._skip(answer, landing.at - at, watch)
+                await self._receive(landing, answer, watch, alone=len(landings) == 1)
+                at = landing.at
+        finally:
+            self.meter.job.connections -= 1
+
+    async def _skip(self, answer: aiohttp.ClientResponse, count_bytes: int, watch: Watch) -> None:
+        """Let bytes pass that are there already."""
+        while count_bytes > 0:
+            piece = await answer.content.read(min(count_bytes, BATCH_BYTES))
+            if not piece:
+                raise BodyEnded
+            watch.took(len(piece))
+            count_bytes -= len(piece)
+            self.meter.skipped(len(piece))
+
+    async def _receive(
+        self,
+        landing: Landing,
+        answer: aiohttp.ClientResponse,
+        watch: Watch,
+        *,
+        alone: bool,
+    ) -> None:
+        """Take a landing, batch by batch; what has arrived is kept, whatever ends the attempt.
+        ``alone``: nothing else is wanted of the body, so that its pieces may be taken as they come,
+        which saves joining them."""
+        clock, batch_bytes = watch.stalls.clock, min(BATCH_BYTES, self.hop_bytes)
+        while landing.left_bytes > 0:
+            began_s, began = clock(), landing.at
+            if self.fast and alone and is_counted(answer) and Siphon.fits(answer):
+                await self._siphon(landing, answer, watch)
+            else:
+                most_bytes = await self._allowed(landing, batch_bytes, watch)
+                await self._batch(landing, answer, most_bytes, watch, alone=alone)
+            rate_bps = (landing.at - began) / max(clock() - began_s, 1e-9)
+            self.fast = rate_bps * self.meter.job.connections > self.siphon_bps
+
+    async def _batch(
+        self,
+        landing: Landing,
+        answer: aiohttp.ClientResponse,
+        most_bytes: int,
+        watch: Watch,
+        *,
+        alone: bool,
+    ) -> None:
+        pieces: list[bytes] = []
+        size = 0
+        as_they_come = alone and is_counted(answer) and self.allowance.free
+        try:
+            while size < most_bytes:
+                if as_they_come:
+                    piece = (await answer.content.readchunk())[0]
+                else:
+                    piece = await answer.content.read(most_bytes - size)
+                if not piece:
+                    raise BodyEnded
+                watch.took(len(piece))
+                self.meter.saw(len(piece))
+                pieces.append(piece)
+                size += len(piece)
+        finally:
+            self.allowance.charge(size - most_bytes)
+            before = landing.at
+            await self._store(landing, pieces, watch)
+            self.meter.saw(landing.at - before - size)  # what was too much is not to come
+
+    async def _siphon(
+        self,
+        landing: Landing,
+        answer: aiohttp.ClientResponse,
+        watch: Watch,
+    ) -> None:
+        """The rest of the landing, by hops in a thread."""
+        with closing(Siphon(answer)) as siphon:
+            self.allowance.charge(sum(len(p) for p in siphon.early))
+            await self._store(landing, siphon.early, watch)
+            while landing.left_bytes > 0:
+                most_bytes = await self._allowed(landing, self.hop_bytes, watch)
+                before = landing.at
+                try:
+                    ended = await self.engine.on_line(
+                        siphon.hop, landing, self.partial, most_bytes, watch
+                    )
+                finally:
+                    came_bytes = landing.at - before
+                    self.allowance.charge(came_bytes - most_bytes)
+                    self._note(landing, came_bytes)
+                if ended and landing.left_bytes > 0:
+                    raise BodyEnded
+
+    async def _allowed(self, landing: Landing, most_bytes: int, watch: Watch) -> int:
+        """How much of the landing may come next: wait while too much of its chunk is at risk, and
+        for the line's leave."""
+        with watch.resting():
+            if isinstance(landing, ChunkLanding):
+                chunk = landing.chunk
+                if self.keeper.is_full(chunk, landing.have_bytes):
+                    await self.keeper.room(chunk, landing.have_bytes)
+            granted_bytes = await self.allowance.grant(min(most_bytes, landing.left_bytes))
+        return min(granted_bytes, landing.left_bytes)
+
+    async def _store(self, landing: Landing, pieces: Sequence[bytes], watch: Watch) -> None:
+        before, views = landing.at, landing.clip(pieces)
+        if not views:
+            return
+        try:
+            with watch.resting():
+                await self.engine.on_disk(landing.land, self.partial, views)
+        finally:
+            self._note(landing, landing.at - before)
+
+    def _note(self, landing: Landing, count_bytes: int) -> None:
+        if count_bytes > 0:
+            self.meter.arrived(self.files, count_bytes)
+            self.allowance.moved()
+            if isinstance(landing, ChunkLanding):
+                self.keeper.note(landing.mark())
+
+
+def is_counted(answer: aiohttp.ClientResponse) -> bool:
+    """Whether the server told the body's length, so that it can hold no more than was asked for."""
+    return "Content-Length" in answer.headers and "Transfer-Encoding" not in answer.headers

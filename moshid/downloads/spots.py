@@ -1,0 +1,111 @@
+"""Compares a few small ranges of a file on disk with what the server has there.
+
+Owns the choice of the ranges and their fetching. A file of the same name and size may be another;
+to read or copy gigabytes of it only to find that out by the whole file's digest is a waste.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from moshid.downloads.answers import Verdict, judge
+from moshid.downloads.backoff import Backoff
+from moshid.downloads.engine import Engine
+from moshid.downloads.meter import Meter
+from moshid.downloads.plan import ByteRange
+from moshid.downloads.profiles import Profile
+from moshid.downloads.source import Source
+from moshid.errors import DownloadNetwork
+
+SPOT_BYTES: Final = 4096
+SPOTS: Final = 4
+TRIES: Final = 64
+
+Bytes = Callable[[int, int], bytes]
+"""What a file has from one position up to another, as far as it was written. Blocking."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Compares with the bytes of ``source``, a file of ``size`` bytes."""
+
+    engine: Engine
+    meter: Meter
+    source: Source
+    profile: Profile
+    size: int
+
+    async def agree(self, stretches: list[ByteRange], read: Bytes) -> bool | None:
+        """Whether the server has the same bytes at a few places; ``stretches``: where ``read`` may
+        have any. None: it has none there, or the server gives no ranges."""
+        picked = await self.engine.on_disk(self._pick, stretches, read)
+        for spot, here in picked.items():
+            there = await self._fetch(spot)
+            if there is None:
+                return None
+            if there != here:  # perhaps it was the line
+                self.source.expire()
+                if await self._fetch(spot) != here:
+                    return False
+        return True if picked else None
+
+    def _pick(self, stretches: list[ByteRange], read: Bytes) -> dict[ByteRange, bytes]:
+        """The first bytes, and some at random that are not all alike."""
+        picked: dict[ByteRange, bytes] = {}
+        total = sum(s.size for s in stretches)
+        for attempt in range(TRIES if total else 0):
+            at = self.engine.rng.randrange(total) if attempt else 0
+            for stretch in stretches:
+                if at < stretch.size:
+                    break
+                at -= stretch.size
+            start = stretch.start + max(0, min(at, stretch.size - SPOT_BYTES))
+            spot = ByteRange(start, min(start + SPOT_BYTES, stretch.stop))
+            found = read(spot.start, spot.stop)
+            if len(found) == spot.size and len(set(found)) > 1:
+                picked[spot] = found
+            if len(picked) == SPOTS:
+                break
+        return picked
+
+    async def _fetch(self, spot: ByteRange) -> bytes | None:
+        """The server's bytes; asks until there is an answer. None: it gives no ranges."""
+        profile = self.profile
+        backoff = Backoff(profile.retry_first_s, profile.retry_max_s, self.engine.rng)
+        while not self.source.in_one_piece:
+            try:
+                async with asyncio.timeout(profile.stall_timeout_s):
+                    found = await self._get(spot)
+            except (TimeoutError, EOFError, aiohttp.ClientError, OSError, ValueError) as e:
+                found = None
+                self.meter.setback(DownloadNetwork(f"the line broke ({type(e).__name__})"))
+            if found is not None:
+                self.meter.skipped(len(found))
+                return found
+            await asyncio.sleep(backoff.next_s())
+        return None
+
+    async def _get(self, spot: ByteRange) -> bytes | None:
+        link = await self.source.link()
+        headers = link.headers | {"Range": spot.header}
+        url = URL(link.url, encoded=True)
+        async with self.engine.session.get(url, headers=headers, max_redirects=5) as answer:
+            verdict = judge(answer.status, answer.headers, spot, self.size)
+            if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
+                self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
+            if verdict.verdict is Verdict.TAKE:
+                return await answer.content.readexactly(spot.size)
+            if verdict.verdict is Verdict.RENEW:
+                self.source.expire(link)
+            answer.close()
+            log.info("asking again", extra={"why": verdict.reason})
+            return None

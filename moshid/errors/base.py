@@ -1,0 +1,25 @@
+"""The root of the error tree."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class MoshidError(Exception):
+    """A failure with a kind, a hint and a place in the tree above."""
+
+    kind: ClassVar[str] = "moshid.error"
+    code: ClassVar[int] = -32000
+    retryable: ClassVar[bool] = False
+    default_hint: ClassVar[str] = "See the daemon's log: moshi-client logs."
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.default_hint
+        self.facts = facts
+        """JSON-ready details, merged into the error's data (for example a talk's owner)."""
+
+    def to_data(self) -> dict[str, Any]:
+        """The JSON-RPC ``data`` member: kind, hint, retryable and the facts."""
+        return {"kind": self.kind, "hint": self.hint, "retryable": self.retryable, **self.facts}

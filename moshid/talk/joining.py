@@ -1,0 +1,126 @@
+"""Joins model and audio worker to a talk: files, model, sound, and the socket between the two.
+
+It carries no audio: it makes a socket pair for each session, and again after each restart of the
+model, and gives one end to each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from moshid.model.files import CheckpointPaths
+from moshid.settings import Settings
+from moshid.talk.ports import AudioPort, LibraryPort, ModelPort
+from moshid.talk.session import Talk, facts
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who is told what the workers say of a talk."""
+
+    audio: Callable[[Talk, str, dict[str, Any]], None]
+    text: Callable[[Talk, dict[str, Any]], None]
+
+
+class Joining:
+    """Opens talks, and joins them anew."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        library: LibraryPort,
+        model: ModelPort,
+        audio: AudioPort,
+        told: Told,
+    ) -> None:
+        self._settings = settings
+        self._library = library
+        self._model = model
+        self._audio = audio
+        self._told = told
+
+    async def open(self, talk: Talk) -> None:
+        """Bring a new talk to where it listens.
+
+        Raises:
+            MoshidError: whatever kept it from that.
+        """
+        if talk.request.engine == "echo":
+            await self._sound(talk, None, None)
+            return
+        request = talk.request
+        talk.model = request.model or self._model.status()["model"] or self._settings.default_model
+        paths = await self._library.ensure(
+            talk.model, request.quality, fetch=request.ensure, confirmed=request.confirm
+        )
+        talk.quality = paths.quality
+        self._audio.set_codec(paths.codec_spec())
+        await self._model.load(
+            paths,
+            model=talk.model,
+            quality=paths.quality,
+            keep_alive=request.keep_alive,
+            session=talk.session,
+        )
+        talk.epoch += 1
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            # At the same time: the devices open while the model gets ready.
+            sound = asyncio.ensure_future(self._sound(talk, paths, ours))
+            try:
+                await self._begin(talk, theirs)
+            except BaseException:
+                sound.cancel()
+                await asyncio.wait({sound})
+                raise
+            await sound
+
+    async def _sound(
+        self, talk: Talk, paths: CheckpointPaths | None, sock: socket.socket | None
+    ) -> None:
+        """Start the audio worker; without a checkpoint it is an echo."""
+        delay_frames = paths.delay_frames if paths else 0
+        params = talk.request.audio(talk.session, talk.epoch, delay_frames=delay_frames)
+        params |= {"pause_s_max": self._settings.talk_pause_max_s}
+        params |= await talk.kept.announce()
+        answer = await self._audio.start_talk(
+            params,
+            paths.codec_spec() if paths else None,
+            sock,
+            lambda event, data: self._told.audio(talk, event, data),
+        )
+        talk.devices = answer["devices"]
+        talk.stats |= answer.get("stats") or {}
+        await talk.kept.begin(facts(talk), delay_frames=delay_frames)
+
+    async def join(self, talk: Talk) -> socket.socket:
+        """A new epoch on a fresh socket pair: the model takes one end, the other comes back.
+
+        Raises:
+            MoshidError: the model is gone.
+        """
+        talk.epoch += 1
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                await self._begin(talk, theirs)
+            except BaseException:
+                ours.close()
+                raise
+        return ours
+
+    async def _begin(self, talk: Talk, theirs: socket.socket) -> None:
+        await self._model.begin_talk(
+            talk.session,
+            talk.epoch,
+            theirs,
+            talk.request.sampling(talk.seed),
+            on_text=lambda data: self._told.text(talk, data),
+            on_gone=lambda error: talk.inbox.put_nowait(("gone", error)),
+            on_restarted=lambda: talk.inbox.put_nowait(("restarted", None)),
+            on_failed=lambda error: talk.inbox.put_nowait(("failed", error)),
+        )

@@ -1,0 +1,64 @@
+"""What is kept of a talk: its transcript, and the recording where one is asked for.
+
+Owns when each begins and ends; both write off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from moshid.settings import Settings
+from moshid.talk.recording import Recording
+from moshid.talk.transcript import Transcript
+
+
+class Keeping:
+    """Of one talk."""
+
+    def __init__(self, settings: Settings, session: str, record: str | None) -> None:
+        self._keep = settings.talk_keep_transcripts
+        self._transcript = Transcript(settings.transcripts, session)
+        self._recording = None if record is None else Recording(record, session, settings)
+
+    @property
+    def transcript_file(self) -> Path | None:
+        """Where the words are, once there are any."""
+        return self._transcript.path
+
+    async def announce(self) -> dict[str, Any]:
+        """Before the sound is opened; what the audio worker has to know of it."""
+        if self._recording is None:
+            return {}
+        await self._recording.announce()
+        return {"record": self._recording.to_worker()}
+
+    async def begin(self, facts: dict[str, Any], *, delay_frames: int) -> None:
+        """The sound is open; see ``Recording.begin``."""
+        if self._recording is not None:
+            await self._recording.begin(facts, delay_frames=delay_frames)
+
+    async def write(self) -> None:
+        """Write words as they come, until ``finish``."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._transcript.write(keep=self._keep))
+            if self._recording is not None:
+                group.create_task(self._recording.write())
+
+    def add(self, word: dict[str, Any]) -> None:
+        """Take a ``talk.text`` event's data."""
+        self._transcript.add(word)
+        if self._recording is not None:
+            self._recording.add(word)
+
+    def finish(self) -> None:
+        """No more words."""
+        self._transcript.finish()
+        if self._recording is not None:
+            self._recording.finish()
+
+    async def close(self, status: dict[str, Any], *, cut_off: bool) -> None:
+        """The talk is over; see ``Recording.close``."""
+        if self._recording is not None:
+            await self._recording.close(status, cut_off=cut_off)

@@ -1,0 +1,84 @@
+"""Proxies: the Hub's questions and the CDN's bytes go through them, and the token no further."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from moshid.demo.hub import DemoHub
+from moshid.downloads.states import JobState
+from tests.fakes.downloads import make_service, running
+from tests.fakes.far_hub import CDN, HUB, FarHub, certify
+from tests.fakes.proxy import Proxy
+from tests.fakes.repos import REPO, make_repo
+from tests.integration.test_downloads import assert_in_cache
+
+pytestmark = pytest.mark.asyncio
+
+WEIGHTS = "model.safetensors"
+SIZE = 1_000_001
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment, without any proxy of this machine's."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
+async def test_all_goes_through_the_http_proxy(
+    tmp_path: Path, env: pytest.MonkeyPatch, name: str
+) -> None:
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    async with FarHub(tmp_path / "hub", token="hf_x") as hub, Proxy(hub.ports) as proxy:
+        env.setenv(name, proxy.url)
+        service = make_service(tmp_path / "home", hub.endpoint, cache, token="hf_x")
+        async with running(service):
+            job, _ = await service.start(REPO)
+            assert (await service.wait(job.id)).state is JobState.DONE
+        assert {host for _method, host in proxy.seen} == {HUB, CDN}
+        assert ("HEAD", HUB) in proxy.seen
+        assert ("GET", CDN) in proxy.seen
+        assert not any(s.authorized for s in hub.requests if s.server == "cdn")
+    assert_in_cache(folder, cache, WEIGHTS, "config.json")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_tls_goes_through_tunnels_with_the_users_certificates(
+    tmp_path: Path, env: pytest.MonkeyPatch
+) -> None:
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    certificate = certify(tmp_path)
+    env.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    async with FarHub(tmp_path / "hub", certificate, "hf_x") as hub, Proxy(hub.ports) as proxy:
+        env.setenv("https_proxy", proxy.url)
+        service = make_service(tmp_path / "home", hub.endpoint, cache, token="hf_x")
+        async with running(service):
+            job, _ = await service.start(REPO)
+            job = await service.wait(job.id)
+            assert (job.state, job.error) == (JobState.DONE, None)
+        assert set(proxy.seen) == {("CONNECT", HUB), ("CONNECT", CDN)}
+        assert not any(s.authorized for s in hub.requests if s.server == "cdn")
+    assert_in_cache(folder, cache, WEIGHTS, "config.json")
+
+
+async def test_no_proxy_where_none_is_wanted(tmp_path: Path, env: pytest.MonkeyPatch) -> None:
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    env.setenv("http_proxy", NOWHERE)
+    env.setenv("no_proxy", "example.org,127.0.0.1")
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, cache)) as service,
+    ):
+        job, _ = await service.start(REPO)
+        job = await service.wait(job.id)
+        assert (job.state, job.retries) == (JobState.DONE, 0)
+    assert_in_cache(folder, cache, WEIGHTS)

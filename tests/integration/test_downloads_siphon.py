@@ -1,0 +1,98 @@
+"""A fast plain line is read by threads: the same faults, the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moshid.downloads.profiles import Profile
+from moshid.downloads.states import JobState
+from moshid.events import Bus
+from tests.fakes.downloads import QUICK, make_service, running, until
+from tests.fakes.fault_hub import Fault, FaultHub
+from tests.fakes.repos import REPO, make_repo
+from tests.integration.test_downloads import assert_in_cache
+
+pytestmark = pytest.mark.asyncio
+
+WEIGHTS = "model.safetensors"
+SIZE = 20_000_001
+MIB = 1 << 20
+
+
+def profiles(siphon_bps: float) -> Mapping[str, Profile]:
+    """Chunks that take several hops; every line that is faster than this is read by threads."""
+    return {
+        n: replace(p, chunk_bytes=4 * MIB, siphon_bps=siphon_bps, stall_timeout_s=1.0)
+        for n, p in QUICK.items()
+    }
+
+
+def siphon_threads() -> list[str]:
+    """The threads that read lines, of services that run."""
+    return [t.name for t in threading.enumerate() if t.name.startswith("line_")]
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        [Fault.EARLY_END, Fault.NONE, Fault.EARLY_END],
+        [Fault.STALL_IN_BODY, Fault.NONE],
+        [Fault.DRIP],
+        [Fault.FLIPPED],
+    ],
+)
+async def test_whatever_happens_the_bytes_are_right(tmp_path: Path, faults: list[Fault]) -> None:
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    async with (
+        FaultHub(tmp_path / "hub", faults) as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, cache, profiles=profiles(0.0))
+        ) as service,
+    ):
+        job, _ = await service.start(REPO, files=[WEIGHTS])
+        job = await service.wait(job.id)
+        assert siphon_threads()
+    assert job.state is JobState.DONE
+    assert_in_cache(folder, cache, WEIGHTS)
+    if Fault.FLIPPED not in faults:
+        assert (job.bytes_fetched, job.bytes_refetched) == (SIZE, 0)
+
+
+async def test_a_slow_line_stays_with_the_event_loop(tmp_path: Path) -> None:
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    async with (
+        FaultHub(tmp_path / "hub") as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, cache, profiles=profiles(1e15))
+        ) as service,
+    ):
+        job, _ = await service.start(REPO, files=[WEIGHTS])
+        assert (await service.wait(job.id)).state is JobState.DONE
+        assert not siphon_threads()
+    assert_in_cache(folder, cache, WEIGHTS)
+
+
+async def test_a_pause_in_mid_hop_keeps_what_has_come(tmp_path: Path) -> None:
+    folder, cache, bus = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache", Bus()
+    async with (
+        FaultHub(tmp_path / "hub", [Fault.STALL_IN_BODY] * 3) as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, cache, bus=bus, profiles=profiles(0.0))
+        ) as service,
+    ):
+        moving = asyncio.create_task(until(bus, lambda j: j.bytes_done > 2 * MIB))
+        job, _ = await service.start(REPO, files=[WEIGHTS])
+        await moving
+        paused = await service.pause(job.id)
+        assert paused.bytes_done > 2 * MIB
+        await service.resume(job.id)
+        done = await service.wait(job.id)
+    assert (done.state, done.bytes_refetched) == (JobState.DONE, 0)
+    assert_in_cache(folder, cache, WEIGHTS)

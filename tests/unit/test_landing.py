@@ -1,0 +1,81 @@
+"""Where bytes land: digests, and chunks that two connections share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moshid.downloads.disk import Partial
+from moshid.downloads.landing import HOP_BYTES, ChunkLanding, Landing
+from moshid.downloads.plan import Chunk, split
+
+MIB = 1 << 20
+CONTENT = random.Random(0).randbytes(10 * MIB)
+TAIL_BYTES = 6 * MIB
+CHUNK = Chunk(1, 2 * MIB, 8 * MIB)
+
+
+@pytest.fixture
+def partial(tmp_path: Path) -> Iterator[Partial]:
+    """A partial file for the content."""
+    opened = Partial.open(tmp_path / "f.part", len(CONTENT))
+    yield opened
+    opened.close()
+
+
+def land(landing: Landing, partial: Partial, count_bytes: int) -> None:
+    """The next bytes come."""
+    landing.land(partial, landing.clip([CONTENT[landing.at : landing.at + count_bytes]]))
+
+
+def test_a_shared_chunk_has_the_digest_of_an_undivided_one(partial: Partial) -> None:
+    landing = ChunkLanding.begin(replace(CHUNK))
+    land(landing, partial, MIB)
+    tail = landing.divide(TAIL_BYTES)
+    assert tail is not None
+    assert landing.divide(TAIL_BYTES) is None, "one tail at a time"
+    land(tail, partial, len(CONTENT))
+    land(landing, partial, len(CONTENT))
+    assert (landing.left_bytes, tail.left_bytes, landing.complete) == (0, 0, False)
+    landing.join(partial.fd)
+    assert landing.complete
+    assert landing.mark().digest == sha256(CONTENT[2 * MIB :]).digest()
+
+
+def test_what_a_tail_never_brought_is_the_chunks_own_again(partial: Partial) -> None:
+    landing = ChunkLanding.begin(replace(CHUNK))
+    tail = landing.divide(TAIL_BYTES)
+    assert tail is not None
+    land(tail, partial, 1000)
+    land(landing, partial, len(CONTENT))
+    landing.join(partial.fd)
+    assert landing.left_bytes == tail.stop - tail.at
+    land(landing, partial, len(CONTENT))
+    assert landing.complete
+    assert landing.mark().digest == sha256(CONTENT[2 * MIB :]).digest()
+
+
+@given(st.integers(0, 64 * MIB), st.integers(0, 64 * MIB))
+def test_a_tail_keeps_clear_of_what_is_just_coming_in(size: int, have_bytes: int) -> None:
+    chunk = (split(size, 64 * MIB) or [Chunk(0, 0, 0)])[0]
+    landing = ChunkLanding.begin(chunk)
+    landing.at = min(have_bytes, size)
+    tail = landing.divide(TAIL_BYTES)
+    if tail is None:
+        assert landing.stop == size
+    else:
+        assert landing.left_bytes > HOP_BYTES
+        assert 0 < tail.left_bytes <= TAIL_BYTES
+        assert (landing.stop, tail.stop) == (tail.at, size)
+
+
+def test_nothing_lands_beyond_its_stretch() -> None:
+    landing = Landing(10, 15)
+    assert [bytes(v) for v in landing.clip([b"abc", b"def", b"ghi"])] == [b"abc", b"de"]
