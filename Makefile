@@ -47,7 +47,6 @@ imports: setup-demo
 
 # Sound is heard in real time and goes first; the rest shares what the cores have left meanwhile.
 SOUND := $(addprefix tests/integration/,test_audio_*.py test_demo_run.py test_journey.py test_parrot.py)
-REST := $(CACHE)/rest.txt
 
 tests: setup # not by "&": the shell lets what it puts into the background ignore SIGQUIT
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 tests-of-sound tests-of-the-rest
@@ -56,9 +55,7 @@ tests-of-sound:
 	$(BIN)/pytest $(SOUND)
 
 tests-of-the-rest:
-	@mkdir -p $(CACHE)
-	@nice -n 10 $(BIN)/pytest -n 4 --dist loadfile $(SOUND:%=--ignore-glob='*/%') >$(REST) 2>&1; \
-	  code=$$?; cat $(REST); exit $$code
+	nice -n 10 $(BIN)/pytest -n 4 --dist loadfile $(SOUND:%=--ignore-glob='*/%')
 
 lock: ## make the locks again, of pyproject.toml and of tests/newest_hub.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
