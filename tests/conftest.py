@@ -22,7 +22,10 @@ DEBIAN_SOUND = (
 """Modules that need jackd, PulseAudio, espeak-ng or sox, which `make test` installs on Debian."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-"""A shell that runs the tests in the background has SIGINT ignored, and so would all children."""
+for _ignored in (signal.SIGQUIT, signal.SIGHUP):
+    signal.signal(_ignored, signal.SIG_DFL)
+"""A shell that runs the tests in the background, and ``nohup``, ignore these, and so would all
+children."""
 
 mlx_setup.prepare()  # for the tests that run plain moshi_mlx, without a worker
 
