@@ -194,7 +194,7 @@ async def test_pause_and_cancel_end_its_process(
         async with running(service):
             for give_up in (True, False):
                 moving = asyncio.create_task(
-                    until(bus, lambda j: j.state == "downloading" and j.bytes_fetched > SIZE // 2)
+                    until(bus, lambda j: j.state == "downloading" and j.bytes_fetched > SIZE // 5)
                 )
                 job, _ = await service.start(REPO, profile="turbo")
                 await moving
