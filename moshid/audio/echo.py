@@ -9,7 +9,8 @@
 
 The subtraction leaves the near voice whole. The library's suppressor takes what no linear filter
 can: a distorting loudspeaker, the first second, a path that has just changed. It takes some of the
-near voice, too, and gives way where that is louder than the echo that is left.
+near voice, too, and gives way where that is louder than the echo that is left: as far as the
+subtraction is known to leave, or as there can be at all (``echo_bound``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from moshid.audio.echo_bound import EchoBound
 from moshid.audio.echo_delay import LAGS, DelaySearch
 from moshid.audio.echo_filter import MEMORY_FRAMES, SLICE, EchoFilter, Emphasis
 from moshid.audio.echo_mix import NearMix
@@ -91,6 +93,7 @@ class EchoCanceller:
         """Forget room and delay."""
         self._filter = EchoFilter()
         self._search = DelaySearch()
+        self._bound = EchoBound()
         self._emphasis = Emphasis()
         self._delay = 0
         self._placed = False
@@ -118,7 +121,7 @@ class EchoCanceller:
             leak = None if _ratio_db(near, rest) < LOST_DB else self._leak()
             played = np.ascontiguousarray(far[-FRAME_SAMPLES:])
             out = self._suppressor.process(near if leak is None else rest, played)
-            out = self._mix.mix(rest, echo, out, leak)
+            out = self._mix.mix(rest, echo, out, leak, self._bound.feed(near, played))
         if _active(window):
             self._count(_ratio_db(near, out), _ratio_db(near, rest))
         return out
@@ -133,7 +136,10 @@ class EchoCanceller:
         far = Emphasis().feed(far)
         window = self._window(far)
         speaks = _active(far[-FRAME_SAMPLES:])
+        lag = self._search.lag
         self._search.feed(near, far[-FRAME_SAMPLES:], look=speaks or _active(window))
+        if _differs(self._search.lag, lag):
+            self._bound = EchoBound()  # there is an echo that was not there before
         if not _active(window):
             return
         self._memory.append((near, far))
@@ -197,6 +203,7 @@ class EchoCanceller:
     def _begin_again(self) -> None:
         """Somebody has moved: the suppressor has to help until the new path is known."""
         self._search = DelaySearch()
+        self._bound = EchoBound()
         self._memory.clear()
         self._learned = 0
         self._subtracted_db.clear()
@@ -213,6 +220,10 @@ class EchoCanceller:
             last = number == len(self._memory)
             self._filter.learn(near, self._window(far), steps=CATCH_UP_STEPS if last else 0)
         self._filter.adopt()
+
+
+def _differs(lag: int | None, before: int | None) -> bool:
+    return lag is not None and (before is None or abs(lag - before) > OFF_SAMPLES)
 
 
 def _active(far: Samples) -> bool:

@@ -13,11 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshid.audio.echo_bound import PIECE, PIECES, powers
+from moshid.audio.frames import FRAME_SAMPLES
 from moshid.audio.ring import Samples
 
-PIECE: Final = SAMPLE_RATE // 100
-PIECES: Final = FRAME_SAMPLES // PIECE
 NONE_DB: Final = 10.0
 """Up to here above the expected rest of echo all is suppressed as the library wants,"""
 
@@ -46,7 +45,14 @@ class NearMix:
         self._echo_power = 0.0
         self._share = 0.0
 
-    def mix(self, rest: Samples, echo: Samples, suppressed: Samples, leak: float | None) -> Samples:
+    def mix(
+        self,
+        rest: Samples,
+        echo: Samples,
+        suppressed: Samples,
+        leak: float | None,
+        at_most: _Floats | None = None,
+    ) -> Samples:
         """One frame.
 
         Args:
@@ -54,29 +60,36 @@ class NearMix:
             echo: what was subtracted, float32 [1920].
             suppressed: the suppressor's output, float32 [1920], ``delay`` samples late.
             leak: power of what subtraction leaves when only the speaker sounds, as a share of
-                ``echo``'s; None: not known, so that all is suppressed.
+                ``echo``'s; None: not known.
+            at_most: the power that any echo has at most in each 10 ms, float64 [8]; None: not
+                known. Where neither is known all is suppressed.
         """
-        shares = self._frame_shares(rest, echo, leak)
+        shares = self._frame_shares(rest, echo, leak, at_most)
         self._rest = np.concatenate((self._rest, rest))
         self._shares = np.concatenate((self._shares, shares))
         late, share = self._rest[:FRAME_SAMPLES], self._shares[:FRAME_SAMPLES]
         self._rest, self._shares = self._rest[FRAME_SAMPLES:], self._shares[FRAME_SAMPLES:]
         return suppressed + share * (late - suppressed)
 
-    def _frame_shares(self, rest: Samples, echo: Samples, leak: float | None) -> Samples:
+    def _frame_shares(
+        self, rest: Samples, echo: Samples, leak: float | None, at_most: _Floats | None
+    ) -> Samples:
         knots = [self._share]
-        for rest_power, echo_power in zip(_powers(rest), _powers(echo), strict=True):
+        for piece, (rest_power, echo_power) in enumerate(
+            zip(powers(rest), powers(echo), strict=True)
+        ):
             self._echo_power = max(float(echo_power), DECAY * self._echo_power)
-            share = 0.0
-            if leak is not None:
-                above_db = 10 * np.log10((rest_power + FLOOR) / (leak * self._echo_power + FLOOR))
-                share = float(np.clip((above_db - NONE_DB) / (ALL_DB - NONE_DB), 0.0, 1.0))
+            left = [] if leak is None else [leak * self._echo_power]
+            if at_most is not None:
+                left.append(float(at_most[piece]))
+            share = _share(float(rest_power), min(left)) if left else 0.0
             self._share = max(share, HOLD * self._share)
             knots.append(self._share)
         at = np.arange(FRAME_SAMPLES) / PIECE
         return np.interp(at, np.arange(PIECES + 1), knots).astype(np.float32)
 
 
-def _powers(pcm: Samples) -> _Floats:
-    powers: _Floats = np.mean(np.square(pcm.reshape(PIECES, PIECE), dtype=np.float64), axis=1)
-    return powers
+def _share(rest_power: float, echo_power: float) -> float:
+    """Of what is to pass as it is, when so much of ``rest_power`` may be echo."""
+    above_db = 10 * np.log10((rest_power + FLOOR) / (echo_power + FLOOR))
+    return float(np.clip((above_db - NONE_DB) / (ALL_DB - NONE_DB), 0.0, 1.0))

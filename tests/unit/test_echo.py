@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from moshid.audio.devices import Heard
+from moshid.audio.echo_bound import EchoBound
 from moshid.audio.echo_delay import DelaySearch
 from moshid.audio.echo_filter import Emphasis
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
@@ -72,6 +73,40 @@ def test_subtraction_alone_keeps_the_near_voice_and_its_filter_in_double_talk() 
     out = run(Ours(suppressor=False), heard.microphone, heard.far)
     assert abs(rooms.voice_loss_db(out, heard.near, 4, 0)) < 0.2
     assert rooms.removed_db(heard.echo, out - heard.near, 4, 10) >= 28
+
+
+def test_where_there_is_no_echo_the_near_voice_passes_whole() -> None:
+    heard = scene(rooms.single_path(40, -120), 8, near_from_s=2)
+    chain = Ours()
+    out = run(chain, heard.microphone, heard.far)
+    assert abs(rooms.voice_loss_db(out, heard.near, 2.5, chain.delay)) < 0.5
+    assert (
+        rooms.removed_db(
+            heard.near[: -chain.delay], out[chain.delay :] - heard.near[: -chain.delay], 2.5, 7.5
+        )
+        >= 20
+    )
+
+
+def test_an_echo_that_was_not_there_before_is_soon_removed() -> None:
+    heard = scene(rooms.shoebox(ROOM_S, 40), 8)
+    begins_s, soon_s = 4, 1.25
+    heard.echo[: begins_s * SAMPLE_RATE] = 0
+    chain = Ours()
+    out = run(chain, heard.microphone, heard.far)
+    assert rooms.removed_db(heard.echo, out, begins_s + soon_s, 8) >= 25
+
+
+def test_what_echo_there_is_at_most_is_known_from_pauses_only() -> None:
+    bound, far = EchoBound(), rooms.hiss(FRAME_SAMPLES, -30)
+    quiet, loud = rooms.hiss(FRAME_SAMPLES, -90, seed=6), rooms.hiss(FRAME_SAMPLES, -50, seed=7)
+    told = [bound.feed(quiet, far) for _ in range(15)]
+    assert all(at_most is None for at_most in told[:11]), "at delays up to 720 ms, nothing yet"
+    assert told[-1] is not None
+    assert 10 * np.log10(told[-1]) == pytest.approx(-90, abs=2)
+    spoken = [bound.feed(loud, far) for _ in range(30)]
+    assert spoken[0] is not None, "that may be a voice"
+    assert spoken[-1] is None, "one that never pauses may be an echo"
 
 
 def test_a_delay_is_named_only_for_what_is_an_echo() -> None:
