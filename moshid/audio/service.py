@@ -126,7 +126,7 @@ class AudioService:
             talk.sock = sock.dup()
         talk.count(0)
         try:
-            answer = await self._open(talk, params, sock)
+            answer = await self._open_twice(talk, spec, sock)
         except BaseException:
             self._forget(talk)
             raise
@@ -206,6 +206,19 @@ class AudioService:
         finally:
             self._forget(talk)
 
+    async def _open_twice(
+        self, talk: Talking, codec: CodecSpec | None, sock: socket.socket | None
+    ) -> dict[str, Any]:
+        """A spare may just be leaving, with a sound server that has died: then the next one."""
+        try:
+            return await self._open(talk, talk.params, sock)
+        except AudioWorkerDied as e:
+            if not talk.can_move:
+                raise
+            log.info("the audio process died as the talk began: %s", e.message)
+            talk.worker = await self._spares.take(codec)
+            return await self._open(talk, talk.params, sock)
+
     async def _open(
         self, talk: Talking, params: dict[str, Any], sock: socket.socket | None
     ) -> dict[str, Any]:
@@ -249,8 +262,10 @@ class AudioService:
         talk = self._talk
         if talk is None or talk.worker is not worker or talk.over or talk.away:
             return
+        if not talk.devices:
+            return  # it is still being opened: start_talk sees it
         talk.deaths = talk.deaths + 1 if time.monotonic() - talk.began_s < LIVED_S else 1
-        if talk.devices and talk.can_move and talk.deaths < DEATHS_MAX:
+        if talk.can_move and talk.deaths < DEATHS_MAX:
             lose(talk, AudioWorkerDied("the audio process ended"))
             return
         self._forget(talk)

@@ -49,10 +49,11 @@ class Joining:
         Raises:
             MoshidError: whatever kept it from that.
         """
-        if talk.request.engine == "echo":
+        request = talk.request
+        await asyncio.to_thread(request.check_files)
+        if request.engine == "echo":
             await self._sound(talk, None, None)
             return
-        request = talk.request
         talk.model = request.model or self._model.status()["model"] or self._settings.default_model
         paths = await self._library.ensure(
             talk.model, request.quality, fetch=request.ensure, confirmed=request.confirm

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from moshid import durations
-from moshid.errors import InvalidParams
+from moshid.errors import BadAudioFile, InvalidParams
 
 TEXT_TOP_K: Final = 25
 AUDIO_TOP_K: Final = 250
@@ -81,6 +81,19 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.fast and (self.in_file is None or self.out_file is None):
             raise InvalidParams("fast needs both in_file and out_file: devices run in real time")
 
+    def check_files(self) -> None:
+        """What would only be found missing once the model is loaded. Blocking.
+
+        Raises:
+            BadAudioFile: there is no in_file, or no folder for out_file.
+        """
+        if self.in_file is not None and _is_missing(self.in_file):
+            raise BadAudioFile(f"there is no file {self.in_file}")
+        if self.out_file is not None and _is_missing(folder := Path(self.out_file).parent):
+            raise BadAudioFile(
+                f"there is no folder {folder} to write {Path(self.out_file).name} in"
+            )
+
     def audio(self, session: str, epoch: int, *, delay_frames: int) -> dict[str, Any]:
         """What the audio worker's ``start`` takes."""
         names = ("input", "output", "in_file", "out_file", "fast", "seconds", "engine")
@@ -104,6 +117,16 @@ def check_keep_alive(keep_alive: str | float | None) -> None:
             durations.parse(keep_alive)
     except ValueError as e:
         raise InvalidParams(f"keep_alive: {e}") from e
+
+
+def _is_missing(path: str | Path) -> bool:
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # something else is wrong with it: the audio worker says what
+        return False
+    return False
 
 
 def _are_one(a: str | None, b: str | None) -> bool:

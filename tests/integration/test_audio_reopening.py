@@ -17,7 +17,7 @@ from tests.fakes.audio_rig import DEMO_CODEC
 from tests.fakes.jack_rig import jack_server
 from tests.fakes.parrot_peer import DELAY_FRAMES, ParrotPeer
 from tests.fakes.pulse_rig import pulse_server
-from tests.integration.test_audio_service import Listener, audio_service
+from tests.integration.test_audio_service import Listener, audio_service, spare_pid
 
 DEFAULTS = ("headset", "spk", "headset", "spk")
 """What was the default before the first look is not known to have changed: so it is tried again."""
@@ -130,6 +130,23 @@ async def test_an_audio_process_that_is_killed_in_a_talk_is_replaced(
             level = await next_of(listener, "level", back)
             assert await service.stop_talk("a")
     assert listener.events[level][1]["frame"] > listener.events[before][1]["frame"]
+
+
+@pytest.mark.asyncio
+async def test_a_spare_that_dies_as_the_talk_begins_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener()
+    with jack_server(tmp_path, monkeypatch):
+        async with audio_service(tmp_path) as service:
+            dead = await spare_pid(service)
+            os.kill(dead, signal.SIGKILL)  # which the service has not noticed yet
+            await service.start_talk(echo(**JACK), None, None, listener)
+            await next_of(listener, "level")
+            (pid,) = [w["pid"] for w in service.workers() if w["state"] == "talking"]
+            assert await service.stop_talk("a")
+    assert pid != dead
+    assert "died" not in [name for name, _ in listener.events]
 
 
 @pytest.mark.asyncio

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from moshid.errors import (
     AudioWorkerDied,
+    BadAudioFile,
     InvalidParams,
     ModelCrashLoop,
     ModelNotFound,
@@ -304,6 +305,22 @@ async def test_bad_requests(talks: TalkService, wrong: dict[str, Any], says: str
     with pytest.raises(InvalidParams, match=says):
         await talks.start(TalkRequest(**wrong), "me")
     assert talks.status()["session"] is None
+
+
+async def test_files_that_are_not_there_are_told_before_the_model_is_loaded(
+    talks: TalkService, parts: FakeParts, tmp_path: Path
+) -> None:
+    there = tmp_path / "there.wav"
+    there.touch()
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"in_file": str(tmp_path / "no.wav")}, "no file"),
+        ({"in_file": str(there), "out_file": str(tmp_path / "no" / "out.wav")}, "no folder"),
+        ({"in_file": str(there / "no.wav")}, "no file"),
+    )
+    for files, says in wrong:
+        with pytest.raises(BadAudioFile, match=says):
+            await talks.start(TalkRequest(**files), "me")
+    assert not {"ensure", "load", "start_talk"} & {*parts.happened}
 
 
 async def test_the_table_refuses_impossible_steps() -> None:
