@@ -22,8 +22,8 @@ PIECES: Final = FRAME_SAMPLES // PIECE
 """Pieces of 10 ms in a frame."""
 
 MEMORY: Final = 200
-"""Pieces: 2 s. Somebody near who makes no pause for so long, or a room that has changed, lets
-the bound rise again."""
+"""Pieces: 2 s in which the speaker spoke. Somebody near who makes no pause for so long, or a room
+that has changed, lets the bound rise again."""
 
 LOUD_POWER: Final = 1e-5
 """-50 dB of full scale: what the speaker plays then is worth listening for."""
@@ -39,11 +39,13 @@ _Floats = npt.NDArray[np.float64]
 
 
 class EchoBound:
-    """Feed it each frame of both sides."""
+    """Feed it each frame of both sides. Time in which nothing is played does not count."""
 
     def __init__(self) -> None:
-        self._near: _Floats = np.full(MEMORY, np.inf)
-        self._far: _Floats = np.zeros(MEMORY + _LAG_PIECES)
+        self._far: _Floats = np.zeros(_LAG_PIECES + PIECES)
+        self._near: _Floats = np.zeros(0)
+        self._played: _Floats = np.zeros((0, _LAG_PIECES + 1))
+        """What was played at each delay before a piece of ``_near``."""
 
     def feed(self, near: Samples, far: Samples) -> _Floats | None:
         """The power that the echo has at most in each piece of the frame: float64 [8].
@@ -54,18 +56,24 @@ class EchoBound:
             near: the microphone's frame, float32 [1920].
             far: what the speaker played meanwhile, float32 [1920].
         """
-        self._near = np.append(self._near[PIECES:], powers(near))
         self._far = np.append(self._far[PIECES:], powers(far))
-        played = np.lib.stride_tricks.sliding_window_view(self._far, _LAG_PIECES + 1)[-MEMORY:]
-        loud = (played > LOUD_POWER) & np.isfinite(self._near)[:, None]
+        played = np.lib.stride_tricks.sliding_window_view(self._far, _LAG_PIECES + 1)
+        if played.max() > LOUD_POWER:
+            self._near = np.append(self._near, powers(near))[-MEMORY:]
+            self._played = np.append(self._played, played, axis=0)[-MEMORY:]
+        coupling = self._coupling()
+        if coupling is None or coupling > UNHEARD:
+            return None
+        at_most: _Floats = coupling * played.max(axis=1)
+        return at_most
+
+    def _coupling(self) -> float | None:
+        """The echo's power as a share of what is played, at most; None: nothing is known."""
+        loud = self._played > LOUD_POWER
         if loud.sum(axis=0).min() < LOUD_MIN:
             return None
-        shares = np.where(loud, self._near[:, None] / np.maximum(played, LOUD_POWER), np.inf)
-        coupling = float(shares.min(axis=0).max())
-        if coupling > UNHEARD:
-            return None
-        at_most: _Floats = coupling * played[-PIECES:].max(axis=1)
-        return at_most
+        shares = self._near[:, None] / np.maximum(self._played, LOUD_POWER)
+        return float(np.where(loud, shares, np.inf).min(axis=0).max())
 
 
 def powers(pcm: Samples) -> _Floats:
