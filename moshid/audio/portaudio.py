@@ -7,6 +7,8 @@ will be complete and looks then.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from typing import Any, Final, Protocol
 
@@ -17,6 +19,8 @@ from moshid.audio.device_list import Device
 from moshid.audio.frames import SAMPLE_RATE
 from moshid.audio.ring import Ring
 from moshid.errors import DeviceFailed
+
+log = logging.getLogger(__name__)
 
 RING_S: Final = 4
 CALLBACK_AGE_NS_MAX: Final = 800_000_000
@@ -33,6 +37,9 @@ until so much has come, the callback may stay away for ``START_NS_MAX``."""
 SHORT_BUFFER_APIS: Final = ("JACK Audio Connection Kit", "Core Audio")
 """Here the host's own block at its lowest latency is steady, and the fastest by 10 ms. Elsewhere
 (ALSA, PulseAudio under it) that stutters; blocks of 10 ms with the high latency do not."""
+
+CLOSE_S_MAX: Final = 2.0
+"""A sound server that hangs may not hold up the end of a talk."""
 
 RATES: Final = (SAMPLE_RATE, 48_000, 44_100)
 
@@ -181,14 +188,14 @@ class PortAudioStream:
     def close(self) -> None:
         """Stop the stream and let the device go.
 
-        A stream that has failed is left to the end of the process: PortAudio's JACK part would wait
-        for ever for the server that has gone.
+        A stream that has failed is left to the end of the process, and so is one that does not
+        close: PortAudio's JACK part waits for ever for a server that has gone, or hangs.
         """
-        if not self._closed and not self._gone:
-            self._stream.close(ignore_errors=True)
-        elif not self._closed:
-            _LEFT.append(self._callback)
+        if self._closed:
+            return
         self._closed = True
+        if self._gone or not _closes(self._stream):
+            _LEFT.append(self._callback)
 
     def _open(self) -> Callback:
         apis = {d.hostapi for d in (self.input, self.output) if d is not None}
@@ -225,6 +232,18 @@ class PortAudioStream:
             options["device"] = tuple(indices)
         channels = [None if d is None else d.channels for d in (self.input, self.output)]
         return self._make(channels[0], channels[1], options)
+
+
+def _closes(stream: Any) -> bool:
+    """Close a stream; False when that takes too long, and goes on by itself."""
+    closing = threading.Thread(
+        target=stream.close, kwargs={"ignore_errors": True}, name="closing", daemon=True
+    )
+    closing.start()
+    closing.join(CLOSE_S_MAX)
+    if closing.is_alive():
+        log.warning("the sound server does not let go of its device: it is left to itself")
+    return not closing.is_alive()
 
 
 def choose_callback() -> type[Callback]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from moshid.audio import liveness
 from moshid.audio.reopening import Reopener, lose
 from moshid.audio.request import CodecSpec, ControlChanges, Rejoin, parse
 from moshid.audio.spares import Spares
@@ -45,8 +46,17 @@ LIVED_S: Final = 10.0
 class AudioService:
     """Starts, joins and stops the sound of talks. Live between ``run``'s start and its end."""
 
-    def __init__(self, settings: Settings, bus: Bus, *, module: str = MODULE) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bus: Bus,
+        *,
+        module: str = MODULE,
+        look_s: float = liveness.LOOK_S,
+    ) -> None:
+        """``look_s``: between two looks at whether a session's process still works."""
         self._settings = settings
+        self._look_s = look_s
         self._bus = bus
         self._module = module
         self._spares = Spares(self._start_worker, settings.model_restart_backoff_s)
@@ -131,6 +141,7 @@ class AudioService:
             self._forget(talk)
             raise
         talk.devices, talk.began_s = answer["devices"], time.monotonic()
+        self._later(liveness.watch(talk, self._look_s))
         if talk.can_move and self._group is not None:
             keeper = Reopener(talk, self._spares, self._start_scout, self._retire)
             self._keeper = self._group.create_task(keeper.run(), name="audio-keeper")
@@ -275,6 +286,7 @@ class AudioService:
         talk = self._talk
         if talk is None or talk.worker is not worker:
             return
+        talk.told += 1
         match name:
             case "state" if data["state"] == "failed":
                 error = dict(data["error"])

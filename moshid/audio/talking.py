@@ -68,6 +68,8 @@ class Talking:
     deaths: int = 0
     failed: MoshidError | None = None
     """Why the present worker's session is over."""
+    told: int = 0
+    """Events that came from its processes."""
     controls: Controls = field(default_factory=Controls)
     zeros_known: bool = False
     stalls: int = 0

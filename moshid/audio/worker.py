@@ -59,7 +59,7 @@ class Worker:
         self._readiness = Readiness()
         self._running = True
         self.device_failed = False
-        """Whether a device has gone, so that PortAudio cannot be ended in order."""
+        """Whether a device has gone, or did not let go: PortAudio cannot be ended in order."""
 
     def run(self) -> None:
         """The main loop."""
@@ -79,9 +79,15 @@ class Worker:
     def close(self) -> None:
         """Finish the session's files, if there is one, and end the codec's processes."""
         if self._session is not None:
-            self._session.finish()
+            self._last_stats = self._session.finish()
         if self._codec is not None:
             self._codec.close()
+
+    @property
+    def may_end_port_audio(self) -> bool:
+        """Whether that takes no time. After a session nobody can know: its sound server may hang,
+        or have gone, and then PortAudio's JACK part waits for it for ever, or aborts."""
+        return not (self.device_failed or self._last_stats)
 
     def _wait(self) -> None:
         readers: list[Any] = [self._control.wake_fd]
@@ -301,8 +307,7 @@ def main() -> None:
         worker.run()
     finally:
         worker.close()
-        if worker.device_failed:
-            # Not through atexit: PortAudio's JACK part aborts there when the server has gone.
+        if not worker.may_end_port_audio:  # as it would be through atexit
             logging.shutdown()
             os._exit(0)
 

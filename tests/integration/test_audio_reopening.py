@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import soundfile
 
@@ -41,6 +43,11 @@ async def next_of(
                 if event == name and late_enough and wanted.items() <= data.items():
                     return index
             await listener.change()
+
+
+def until_gone(pid: int) -> None:
+    while psutil.pid_exists(pid):
+        time.sleep(0.02)
 
 
 @pytest.mark.asyncio
@@ -116,16 +123,37 @@ async def test_a_server_that_stands_still_says_nothing_and_is_noticed(
 
 
 @pytest.mark.asyncio
-async def test_an_audio_process_that_is_killed_in_a_talk_is_replaced(
+async def test_a_server_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped just before, so that the talk does not know yet."""
+    listener = Listener()
+    with jack_server(tmp_path, monkeypatch) as server:
+        async with audio_service(tmp_path) as service:
+            await service.start_talk(echo(**JACK), None, None, listener)
+            await next_of(listener, "level")
+            (pid,) = [w["pid"] for w in service.workers() if w["state"] == "talking"]
+            server.signal(signal.SIGSTOP)
+            try:
+                stats = await service.stop_talk("a")
+                await asyncio.to_thread(until_gone, pid)
+            finally:
+                server.signal(signal.SIGCONT)
+    assert stats["frames"] > 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_an_audio_process_that_dies_or_stands_still_in_a_talk_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     listener = Listener()
     with jack_server(tmp_path, monkeypatch):
-        async with audio_service(tmp_path) as service:
+        async with audio_service(tmp_path, look_s=0.3) as service:
             await service.start_talk(echo(**JACK), None, None, listener)
             before = await next_of(listener, "level")
             (pid,) = [w["pid"] for w in service.workers() if w["state"] == "talking"]
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
             back = await next_of(listener, "back", before)
             level = await next_of(listener, "level", back)
             assert await service.stop_talk("a")

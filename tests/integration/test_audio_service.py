@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from moshid import settings as settings_module
+from moshid.audio import liveness
 from moshid.audio.service import AudioService
 from moshid.errors import AudioWorkerDied, BadAudioFile, BadCheckpoint, NoTalk, TalkBusy
 from moshid.events import Bus
@@ -52,9 +53,11 @@ class Listener:
 
 
 @asynccontextmanager
-async def audio_service(home: Path, **given: Any) -> AsyncIterator[AudioService]:
+async def audio_service(
+    home: Path, *, look_s: float = liveness.LOOK_S, **given: Any
+) -> AsyncIterator[AudioService]:
     settings = settings_module.load({"home": home} | given, {"HOME": str(home)})
-    service = AudioService(settings, Bus())
+    service = AudioService(settings, Bus(), look_s=look_s)
     started = asyncio.Event()
     task = asyncio.create_task(service.run(started=started))
     await started.wait()
@@ -160,6 +163,19 @@ async def test_a_killed_worker_is_told_to_the_talk_and_the_next_talk_works(
         await service.start_talk(talk_of("b", tmp_path, engine="echo"), None, None, again)
         await again.wait_for("level")
         await service.stop_talk("b")
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_stands_still_for_long_is_told_to_the_talk(tmp_path: Path) -> None:
+    make_speech(tmp_path / "in.wav")
+    async with audio_service(tmp_path, look_s=0.3) as service:
+        listener = Listener()
+        await service.start_talk(talk_of("a", tmp_path, engine="echo"), None, None, listener)
+        await listener.wait_for("level")
+        (pid,) = [w["pid"] for w in service.workers() if w["state"] == "talking"]
+        os.kill(pid, signal.SIGSTOP)
+        await listener.wait_for("died")
+    assert not is_running(pid)
 
 
 @pytest.mark.asyncio
