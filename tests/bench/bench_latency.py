@@ -38,14 +38,15 @@ STAGES: Final = ("queue", "encode", "step", "decode", "play")
 Json = dict[str, Any]
 
 
-def ours(bursts: Bursts) -> Json:
+def ours(bursts: Bursts, *options: str) -> Json:
     """Through the daemon; its latencies, stages and counters."""
     with World() as world, JackServer(world.folder) as server:
         world.env = sound_environment(server, world.env)
         ready(world)
         seconds = len(bursts.pcm) / 24_000 + 4
         with JackProbe(server) as probe, Watch(world, ["talk"]) as watch:
-            client = world.client("talk", "--model", "demo", "--seconds", f"{seconds:.1f}")
+            length = ("--seconds", f"{seconds:.1f}")
+            client = world.client("talk", "--model", "demo", *length, *options)
             watch.wait_for(lambda _t, data: data.get("state") == "listening", "a talk", 60.0)
             probe.attach()
             time.sleep(1.0)
@@ -161,11 +162,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bursts", type=int, default=64)
     parser.add_argument("--upstream", action="store_true")
+    parser.add_argument("--no-echo-cancel", action="store_true", help="as with headphones")
     parser.add_argument("--json")
     parser.add_argument("--picture")
     args = parser.parse_args()
     bursts = burst_signal.make(args.bursts)
-    facts: Json = {"ours": ours(bursts)}
+    options = ["--no-echo-cancel"] if args.no_echo_cancel else []
+    facts: Json = {"ours": ours(bursts, *options)}
     if args.upstream:
         facts["upstream"] = upstream(bursts)
     print(table(facts))
