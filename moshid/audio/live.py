@@ -11,7 +11,13 @@ from typing import Any, Final
 from moshid.audio.clocks import MISSING_SAMPLES_MAX, SURPLUS_SAMPLES_MAX, TwoClocks
 from moshid.audio.devices import Heard
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, samples_ns
-from moshid.audio.playout import MARGIN_SAMPLES, TOLERANCE_SAMPLES, Playout
+from moshid.audio.playout import (
+    ANY_TIME,
+    MARGIN_SAMPLES,
+    TOLERANCE_SAMPLES,
+    Beat,
+    Playout,
+)
 from moshid.audio.reference import Tap
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Ring, Samples
@@ -20,6 +26,8 @@ from moshid.audio.stream import DeviceStream, check
 from moshid.errors import DeviceFailed
 
 POLL_S: Final = 0.001
+LEARN_S: Final = 0.002
+"""Between looks at a stream whose blocks are not known yet."""
 BLOCK_NS_MAX: Final = 40_000_000
 """A device that takes longer from block to block is late, and not far ahead."""
 
@@ -90,6 +98,8 @@ class MicrophoneSource:
         missing_s -= len(self._stream.heard) / self._stream.rate
         if missing_s <= 0:
             return 0.0
+        if self._stream.is_new:
+            return LEARN_S
         return max(POLL_S, missing_s - (now_ns - self._stream.stamp_ns) / 1e9)
 
     def close(self) -> None:
@@ -164,7 +174,8 @@ class SpeakerSink:
         head = self._head(now_ns)
         if self._clocks is not None:
             head = self._steer(self._clocks, head, position)
-        placed = self._playout.place(pcm, position, head=round(head), played=played)
+        beat = self._beat(now_ns)
+        placed = self._playout.place(pcm, position, head=round(head), played=played, beat=beat)
         self._stream.to_play.write(self._resample.feed(placed))
         if self.tap is not None:
             # Asked again: had the ring run empty, silence may have gone in between.
@@ -215,6 +226,14 @@ class SpeakerSink:
             return self._on_session_line(taken, now_ns)
         since_ns = min(BLOCK_NS_MAX, max(0, now_ns - self._stream.stamp_ns))
         return self._on_session_line(taken + self._stream.rate * since_ns / 1e9, now_ns)
+
+    def _beat(self, now_ns: int) -> Beat:
+        """When the speaker takes what comes next. On two clocks that is in ``_played`` already."""
+        if self._clocks is not None or not self._stream.block:
+            return ANY_TIME
+        block = int(self._stream.block / self._resample.ratio)
+        since = round((now_ns - self._stream.stamp_ns) * SAMPLE_RATE / 1e9)
+        return Beat(block, min(block, max(0, since)))
 
     def _on_session_line(self, index: float, now_ns: int) -> float:
         if self._clocks is None:

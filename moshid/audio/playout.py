@@ -2,7 +2,7 @@
 
 Pure: positions in samples at 24 kHz go in, samples to write come out. The answer to a frame that
 was captured at position ``p`` is played at ``p + offset``. The offset is set by the first answer
-(its arrival plus a margin for jitter) and then
+(its arrival plus a margin for jitter; less of one where the speaker's beat is known) and then
 
 - an answer late by up to a frame moves the offset: a short gap, nothing is lost;
 - an answer later than that is dropped, and so is every late one after it until one is in time: a
@@ -20,6 +20,7 @@ where it follows other sound than its own past. What that would have become is i
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,9 @@ from moshid.audio.ring import Samples
 
 MARGIN_SAMPLES: Final = SAMPLE_RATE // 100
 """10 ms of room for jitter between an answer's arrival and its turn."""
+
+STEADY_MARGIN_SAMPLES: Final = SAMPLE_RATE // 200
+"""5 ms, to the moment at which the speaker takes it, where that is known."""
 
 TOLERANCE_SAMPLES: Final = 60
 """2.5 ms: resamplers and callback phases move positions by about this much."""
@@ -40,6 +44,34 @@ CALM_FRAMES_MAX: Final = 50
 LATE_SAMPLES_MAX: Final = SAMPLE_RATE
 _EMPTY: Final[Samples] = np.zeros(0, dtype=np.float32)
 _RISE: Final[Samples] = np.linspace(0.0, 1.0, CROSS_FADE_SAMPLES, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The speaker takes ``block`` samples at a time, last ``since`` samples' time ago. Without a
+    block: it may take what is next at any moment."""
+
+    block: int = 0
+    since: int = 0
+
+    def slack(self, ahead: int) -> int:
+        """Samples' time until what is ``ahead`` of the speaker has to be there."""
+        if not self.block:
+            return ahead
+        return (ahead // self.block + 1) * self.block - self.since
+
+    def ahead(self, slack: int) -> int:
+        """The least distance that leaves so much time, in whole blocks."""
+        if not self.block:
+            return slack
+        return max(0, -(-(slack + self.since) // self.block) - 1) * self.block
+
+    def whole(self, samples: int) -> int:
+        """What may be taken from a distance without changing its place in a block."""
+        return samples // self.block * self.block if self.block else samples
+
+
+ANY_TIME: Final = Beat()
 
 
 class Playout:
@@ -87,14 +119,17 @@ class Playout:
         self.late_frames += 1
         return True
 
-    def place(self, pcm: Samples, position: int, *, head: int, played: int) -> Samples:
+    def place(
+        self, pcm: Samples, position: int, *, head: int, played: int, beat: Beat = ANY_TIME
+    ) -> Samples:
         """What to write for the answer float32 [n] to the frame captured at ``position``.
 
         Args:
             head: where the next sample written will be played; never before ``played``.
             played: where the speaker is.
+            beat: when it goes on from there.
         """
-        gap = self._due(position, played) - head
+        gap = self._due(position, played, beat) - head
         if self._started and -self._surplus <= gap <= TOLERANCE_SAMPLES:
             gap = 0
         follows = position == self._next or not self._started
@@ -128,28 +163,29 @@ class Playout:
         """Nothing was to be played for a while: the silence before the next answer is no gap."""
         self._started = False
 
-    def _due(self, position: int, played: int) -> int:
+    def _due(self, position: int, played: int, beat: Beat) -> int:
+        margin = self._margin - (MARGIN_SAMPLES - STEADY_MARGIN_SAMPLES if beat.block else 0)
         if self.offset is None:
-            self.offset = played + self._margin - position
+            self.offset = played + beat.ahead(margin) - position
             self._headroom.clear()
-        headroom = position + self.offset - played
+        headroom = beat.slack(position + self.offset - played)
         self._since_closer += 1
         if headroom < 0:
-            self.offset += self._margin - headroom
+            self.offset = played + beat.ahead(margin) - position
             self._headroom.clear()
             too_soon = self._since_closer < 2 * CALM_FRAMES_MAX
             wanted = 2 * self._calm_frames if too_soon else CALM_FRAMES_MIN
             self._calm_frames = min(CALM_FRAMES_MAX, wanted)
         else:
             self._headroom.append(headroom)
-            self._come_closer()
+            self._come_closer(margin, beat)
         return position + self.offset
 
-    def _come_closer(self) -> None:
+    def _come_closer(self, margin: int, beat: Beat) -> None:
         if len(self._headroom) < self._calm_frames or self.offset is None:
             return
         newest = list(self._headroom)[-self._calm_frames :]
-        excess = min(newest) - self._margin
+        excess = beat.whole(min(newest) - margin)
         if excess > TOLERANCE_SAMPLES:
             self.offset -= excess
             self._headroom.clear()

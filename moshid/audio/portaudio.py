@@ -38,6 +38,9 @@ SHORT_BUFFER_APIS: Final = ("JACK Audio Connection Kit", "Core Audio")
 """Here the host's own block at its lowest latency is steady, and the fastest by 10 ms. Elsewhere
 (ALSA, PulseAudio under it) that stutters; blocks of 10 ms with the high latency do not."""
 
+LEARN_LOOKS: Final = 40
+BLOCK_S_MAX: Final = 0.025
+
 CLOSE_S_MAX: Final = 2.0
 """A sound server that hangs may not hold up the end of a talk."""
 
@@ -108,6 +111,7 @@ class PortAudioStream:
         self.rate = float(self._stream.samplerate)
         self._base: tuple[int, int] | None = None
         self._seen = self._played = 0
+        self._looks, self._least = 0, RING_S * round(self.rate)
         self._changed_ns = self._looked_ns = time.monotonic_ns()
         try:
             self._stream.start()
@@ -135,6 +139,19 @@ class PortAudioStream:
         """What PortAudio says that its buffers and the device add, both directions together."""
         latency = self._stream.latency
         return float(sum(latency) if isinstance(latency, tuple) else latency)
+
+    @property
+    def block(self) -> int:
+        """The least that came between two looks, where the host's blocks are steady. Were that
+        more than a block, it would be as much as ``BLOCK_S_MAX``: 0 then."""
+        steady = {d.hostapi for d in (self.input, self.output) if d} <= set(SHORT_BUFFER_APIS)
+        known = steady and self._least <= BLOCK_S_MAX * self.rate
+        return self._least if known else 0
+
+    @property
+    def is_new(self) -> bool:
+        """Then looks should come often, so that each block is seen by itself."""
+        return self._looks < LEARN_LOOKS
 
     def base(self) -> tuple[int, int]:
         """Samples heard and played, at the stream's rate, when the session's clock started.
@@ -181,6 +198,9 @@ class PortAudioStream:
     def _look(self, now_ns: int) -> None:
         total = self._callback.look(now_ns)
         self._played = self._callback.played
+        self._looks += 1
+        if total > self._seen:
+            self._least = min(self._least, total - self._seen)
         if total != self._seen or now_ns - self._looked_ns > AWAY_NS:
             self._changed_ns = now_ns
         self._seen, self._looked_ns = total, now_ns

@@ -58,6 +58,16 @@ class DeviceStream(Protocol):
     def played(self) -> int:
         """Samples that the device has taken, silence included."""
 
+    @property
+    def block(self) -> int:
+        """Samples that the device takes at a time, at a steady beat; 0: that is not known."""
+        ...
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it should be looked at often, so that its beat is known."""
+        ...
+
     def base(self) -> tuple[int, int]:
         """Samples heard and played when the session's clock started; the first call is that."""
         ...

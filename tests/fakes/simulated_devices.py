@@ -77,6 +77,8 @@ class SimulatedStream:
         self.stamp_ns = 0
         self.blocks = 0
         self.closed = False
+        self.block = 0  # as far as anybody is told
+        self.is_new = False
         self._hears = hears
         self._plays = plays
         self._base: tuple[int, int] | None = None

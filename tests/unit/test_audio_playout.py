@@ -6,9 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
-from moshid.audio.playout import CROSS_FADE_SAMPLES, MARGIN_SAMPLES, Playout, cut_quietly
+from moshid.audio.playout import (
+    ANY_TIME,
+    CROSS_FADE_SAMPLES,
+    MARGIN_SAMPLES,
+    STEADY_MARGIN_SAMPLES,
+    Beat,
+    Playout,
+    cut_quietly,
+)
 from moshid.audio.ring import Ring, Samples
 
 BLOCK = 240
@@ -26,8 +36,9 @@ def tone(position: int, n: int = FRAME_SAMPLES) -> Samples:
 class Speaker:
     """Plays answers; ``delay`` says how long after a frame's capture its answer arrives."""
 
-    def __init__(self, playout: Playout) -> None:
+    def __init__(self, playout: Playout, *, beat: bool = False) -> None:
         self.playout = playout
+        self.beat = beat
         self.ring = Ring(4 * SAMPLE_RATE)
         self.sound: list[Samples] = []
         self.offsets: list[int | None] = []
@@ -36,18 +47,58 @@ class Speaker:
         arrivals = sorted((f * FRAME_SAMPLES + delay(f), f) for f in range(frames))
         for played in range(0, (frames + 40) * FRAME_SAMPLES, BLOCK):
             while arrivals and arrivals[0][0] <= played:
-                self._answer(arrivals.pop(0)[1] * FRAME_SAMPLES)
+                at, frame = arrivals.pop(0)
+                self._answer(frame * FRAME_SAMPLES, since=at - (played - BLOCK))
             block = np.empty(BLOCK, dtype=np.float32)
             self.ring.read_into(block)
             self.sound.append(block)
         return np.concatenate(self.sound)
 
-    def _answer(self, position: int) -> None:
+    def _answer(self, position: int, since: int) -> None:
         played = self.ring.read_total + self.ring.underrun
         if not self.playout.too_late(position, played):
             head = self.ring.written + self.ring.underrun
-            self.ring.write(self.playout.place(tone(position), position, head=head, played=played))
+            beat = Beat(BLOCK, since) if self.beat else ANY_TIME
+            placed = self.playout.place(
+                tone(position), position, head=head, played=played, beat=beat
+            )
+            self.ring.write(placed)
         self.offsets.append(self.playout.offset)
+
+
+@given(
+    block=st.integers(1, 2000),
+    slack=st.integers(-500, 4000),
+    ahead=st.integers(-3000, 3000),
+    data=st.data(),
+)
+def test_a_beat_s_distance_is_the_least_that_leaves_the_time(
+    block: int, slack: int, ahead: int, data: st.DataObject
+) -> None:
+    beat = Beat(block, data.draw(st.integers(0, block)))
+    least = beat.ahead(slack)
+    assert beat.slack(least) >= slack
+    assert least == 0 or beat.slack(least - block) < slack
+    takes = (block - beat.since) + block * (ahead // block)  # the next block is taken then
+    assert beat.slack(ahead) == takes
+
+
+@pytest.mark.parametrize("phase", range(0, BLOCK, 40))
+def test_where_the_beat_is_known_answers_are_played_at_the_next_block_that_is_safe(
+    phase: int,
+) -> None:
+    rng = np.random.default_rng(phase)
+    late = [phase + int(j) for j in rng.integers(0, 96, size=200)]
+    offsets = {}
+    for beat in (True, False):
+        speaker = Speaker(Playout(), beat=beat)
+        speaker.run(200, lambda f: FRAME_SAMPLES + 1200 + late[f])
+        assert speaker.playout.late_frames == 0
+        assert (speaker.playout.gaps, speaker.playout.cuts) <= (1, 1), "at first, if ever"
+        offsets[beat] = int(speaker.offsets[-1] or 0)
+    worst = FRAME_SAMPLES + 1200 + max(late)
+    assert worst <= offsets[True] < worst + STEADY_MARGIN_SAMPLES + BLOCK
+    assert offsets[True] <= offsets[False]
 
 
 def test_steady_answers_are_played_without_a_seam_at_one_delay() -> None:
