@@ -11,12 +11,12 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
 
 from moshid.audio import liveness
+from moshid.audio.processes import Processes
 from moshid.audio.reopening import Reopener, lose
 from moshid.audio.request import CodecSpec, ControlChanges, Rejoin, parse
 from moshid.audio.spares import Spares
@@ -27,7 +27,6 @@ from moshid.errors import (
     NoTalk,
     TalkBusy,
     WorkerDied,
-    from_data,
 )
 from moshid.events import Bus
 from moshid.settings import Settings
@@ -36,7 +35,6 @@ from moshid.supervisor import WorkerProcess
 log = logging.getLogger(__name__)
 
 MODULE: Final = "moshid.audio.worker"
-SCOUT_MODULE: Final = "moshid.audio.scout"
 CALL_TIMEOUT_S: Final = 20.0
 DEATHS_MAX: Final = 3
 LIVED_S: Final = 10.0
@@ -58,24 +56,21 @@ class AudioService:
         self._settings = settings
         self._look_s = look_s
         self._bus = bus
-        self._module = module
-        self._spares = Spares(self._start_worker, settings.model_restart_backoff_s)
+        self._processes = Processes(settings, module, self._from_worker, self._gone)
+        self._spares = Spares(self._processes.start, settings.model_restart_backoff_s)
         self._talk: Talking | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._workers: set[WorkerProcess] = set()
         self._asking = asyncio.Lock()
-        self._group: asyncio.TaskGroup | None = None
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Keep a spare ready until cancelled; then end every worker, within its bounds."""
-        try:
-            async with asyncio.TaskGroup() as self._group:
-                self._group.create_task(self._spares.run(), name="audio-spare")
-                started.set()
-        finally:
-            self._group = self._talk = self._keeper = None
-            self._spares.forget()
-            await asyncio.gather(*(worker.stop() for worker in tuple(self._workers)))
+        async with self._processes.running():
+            started.set()
+            try:
+                await self._spares.run()
+            finally:
+                self._talk = self._keeper = None
+                self._spares.forget()
 
     def set_codec(self, codec: dict[str, Any] | None) -> None:
         """The codec of the model that is resident now, ``{kind, weights, config, codebooks}``; the
@@ -98,11 +93,11 @@ class AudioService:
             MoshidError: PortAudio cannot be asked, or the worker died.
         """
         async with self._asking:  # however many ask: one process at a time
-            worker = await self._start_worker()
+            worker = await self._processes.start()
             try:
                 return await worker.call("devices", timeout_s=CALL_TIMEOUT_S)
             finally:
-                self._retire(worker)
+                self._processes.retire(worker)
 
     async def start_talk(
         self,
@@ -141,10 +136,11 @@ class AudioService:
             self._forget(talk)
             raise
         talk.devices, talk.began_s = answer["devices"], time.monotonic()
-        self._later(liveness.watch(talk, self._look_s))
-        if talk.can_move and self._group is not None:
-            keeper = Reopener(talk, self._spares, self._start_scout, self._retire)
-            self._keeper = self._group.create_task(keeper.run(), name="audio-keeper")
+        self._processes.later(liveness.watch(talk, self._look_s))
+        if talk.can_move:
+            processes = self._processes
+            keeper = Reopener(talk, self._spares, processes.start_scout, processes.retire)
+            self._keeper = self._processes.later(keeper.run(), name="audio-keeper")
         return answer
 
     async def rejoin(self, session: str, epoch: int, sock: socket.socket) -> None:
@@ -265,11 +261,10 @@ class AudioService:
                 self._keeper.cancel()
             self._keeper = None
         if talk.worker is not None:
-            self._retire(talk.worker)
+            self._processes.retire(talk.worker)
         talk.replace_sock(None)
 
-    async def _watch(self, worker: WorkerProcess) -> None:
-        await asyncio.wait({worker.exited})
+    def _gone(self, worker: WorkerProcess) -> None:
         talk = self._talk
         if talk is None or talk.worker is not worker or talk.over or talk.away:
             return
@@ -286,60 +281,5 @@ class AudioService:
         talk = self._talk
         if talk is None or talk.worker is not worker:
             return
-        talk.told += 1
-        match name:
-            case "state" if data["state"] == "failed":
-                error = dict(data["error"])
-                talk.failed = from_data(error.pop("message"), error)
-                if not (talk.away or talk.can_wait_for(talk.failed)):
-                    talk.tell("failed", {"error": talk.failed})
-            case "state":
-                pass
-            case "ended":
-                talk.count(data["stats"]["frames"])
-                data = data | {"stats": talk.note(data["stats"])}
-                if talk.away:
-                    pass  # its keeper sees it
-                elif talk.can_wait_for(talk.failed):
-                    lose(talk, talk.failed)
-                else:
-                    talk.tell(name, data)
-            case "stats":
-                talk.tell(name, talk.note(data))
-            case _:
-                if name == "level":
-                    talk.count(data["frame"] + 1)
-                talk.tell(name, data)
-
-    async def _start_scout(self) -> WorkerProcess:
-        return await self._start_worker(SCOUT_MODULE)
-
-    async def _start_worker(self, module: str | None = None) -> WorkerProcess:
-        worker: WorkerProcess | None = None
-
-        def on_event(name: str, data: dict[str, Any]) -> None:
-            self._from_worker(worker, name, data)
-
-        worker = await WorkerProcess.start(
-            module or self._module, self._settings, on_event=on_event
-        )
-        self._workers.add(worker)
-        self._later(self._watch(worker))
-        return worker
-
-    def _retire(self, worker: WorkerProcess) -> None:
-        async def stop() -> None:
-            await worker.stop()
-            self._workers.discard(worker)
-
-        self._later(stop())
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run in the background, as a part of ``run``."""
-        try:
-            if self._group is not None:
-                self._group.create_task(work)
-                return
-        except RuntimeError:
-            log.debug("the service is stopping: %r will not run", work)
-        work.close()
+        if (loss := talk.hear(name, data)) is not None:
+            lose(talk, loss)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeGuard
 
 from moshid.audio.controls import Controls
 from moshid.audio.request import CodecSpec
-from moshid.errors import DeviceFailed, MoshidError
+from moshid.errors import DeviceFailed, MoshidError, from_data
 from moshid.supervisor import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,35 @@ class Talking:
             self.on_event(name, data)
         except Exception:
             log.exception("audio event %s was not handled", name)
+
+    def hear(self, name: str, data: dict[str, Any]) -> DeviceFailed | None:
+        """Take an event of its process, and hand it on; or the loss of a device that can be waited
+        for, which is not."""
+        self.told += 1
+        match name:
+            case "state" if data["state"] == "failed":
+                error = dict(data["error"])
+                self.failed = from_data(error.pop("message"), error)
+                if not (self.away or self.can_wait_for(self.failed)):
+                    self.tell("failed", {"error": self.failed})
+            case "state":
+                pass
+            case "ended":
+                self.count(data["stats"]["frames"])
+                data = data | {"stats": self.note(data["stats"])}
+                if self.away:
+                    pass  # its keeper sees it
+                elif self.can_wait_for(failed := self.failed):
+                    return failed
+                else:
+                    self.tell(name, data)
+            case "stats":
+                self.tell(name, self.note(data))
+            case _:
+                if name == "level":
+                    self.count(data["frame"] + 1)
+                self.tell(name, data)
+        return None
 
     def count(self, frames: int) -> None:
         """So many frames have been captured by now."""
