@@ -58,6 +58,14 @@ def list_devices(direction: Direction) -> list[Device]:
     ]
 
 
+def offered() -> dict[str, list[dict[str, Any]]]:
+    """``{input, output}``: all devices, JSON-ready."""
+    return {
+        "input": [d.to_dict() for d in list_devices("input")],
+        "output": [d.to_dict() for d in list_devices("output")],
+    }
+
+
 def find_device(wanted: str | int | None, direction: Direction) -> Device:
     """The device meant by an index, a name, a part of ``name, host API``, or None for the default.
 

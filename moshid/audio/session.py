@@ -8,7 +8,6 @@ the speaker comes first; only when files run at full speed does the model's next
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -19,23 +18,16 @@ from moshid.audio.frames import FRAME_NS, FRAME_S, SAMPLE_RATE, samples_ns
 from moshid.audio.hearing import Hearing
 from moshid.audio.link import FrameLink
 from moshid.audio.pump import Answer, Captured, Pump
+from moshid.audio.report import Notify, Parts, Report
 from moshid.audio.request import ControlChanges
 from moshid.audio.ring import Samples
-from moshid.audio.stats import Holes, Window
-from moshid.audio.trace import Trace
-from moshid.errors import AudioPermission
 from moshid.ipc import IN_FLIGHT_FRAMES_MAX, FrameKind, TokenFrame
-
-STATS_NS: Final = 1_000_000_000
-LEVEL_NS: Final = FRAME_NS - 10_000_000
-"""Levels go out at most at the frame rate, even when files run faster than time."""
 
 ANSWERS_MAX: Final = IN_FLIGHT_FRAMES_MAX + 1
 """One to each frame in flight, and END. A model that says more breaks the rules, and is left."""
 
 IDLE_S: Final = 0.25
 Reason = Literal["input_end", "seconds", "stopped", "device", "model_gone", "paused"]
-Notify = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +65,16 @@ class Session:
         self.sink = sink
         self.ended: Reason | None = None
         self.link = link
-        self.trace = Trace()
         self._codec = codec
         self._hearing = hearing
-        self._notify = notify
         self._pump = Pump(plan.epoch, lossless=source.lossless)
         self._pump.captured_frames = plan.first_frame
         self._conversation = conversation or Conversation()
         self._answers: list[TokenFrame] = []
-        self._latency, self._encode, self._decode = Window(), Window(), Window()
-        self._holes = Holes()
-        self._was_silent = False
+        parts = Parts(source, sink, self._pump, self._conversation, hearing)
+        self.report = Report(plan.session, notify, parts)
         self._limit_frames = None if plan.seconds is None else round(plan.seconds / FRAME_S)
         now_ns = time.monotonic_ns()
-        self._stats_due_ns = now_ns + STATS_NS
-        self._level_due_ns = now_ns
         source.start(now_ns)
         sink.start(now_ns)
 
@@ -113,7 +100,7 @@ class Session:
         self._send_one()
         if self._hearing is not None and not self._answers:
             self._hearing.learn()
-        self._tell_stats()
+        self.report.tell_stats()
         self._look_for_end()
 
     def rejoin(self, epoch: int, link: FrameLink) -> None:
@@ -147,30 +134,7 @@ class Session:
 
     def stats(self) -> dict[str, Any]:
         """The numbers of the moment, JSON-ready; percentiles over the last minute."""
-        stats: dict[str, Any] = {
-            "session": self.plan.session,
-            "frames": self._pump.captured_frames,
-            "seconds": round(self._pump.captured_frames * FRAME_S, 2),
-            "answered_frames": self._pump.answered_frames,
-            "lagged_frames": self._pump.lagged_frames,
-            "paused_frames": self._pump.passed_over_frames,
-            "late_frames": self.sink.late_frames,
-            "underruns": self.sink.underruns,
-            "overruns": self.source.overruns + self._holes.count,
-            "missed_ms": round(self._holes.missed_ms),
-            "latency_ms": self._latency.percentiles(),
-            "stage_ms": {
-                "encode": self._encode.percentiles(),
-                "step": self._pump.step.percentiles(),
-                "decode": self._decode.percentiles(),
-            },
-            "silent_input": self.source.silent,
-            "frames_in_flight": self._pump.frames_in_flight,
-            "drift_ppm": self.sink.drift_ppm,
-            "frames_waiting": self._pump.frames_waiting,
-        }
-        hearing = self._hearing.facts() if self._hearing else {"echo_cancel": False, "echo": None}
-        return stats | hearing | self._conversation.stats(underruns=self.sink.underruns)
+        return self.report.stats()
 
     def _receive(self) -> None:
         if self.link is None:
@@ -209,11 +173,8 @@ class Session:
         else:
             self._pump.captured(pcm, heard.position, cleaned.capture_ns)
         if not self.source.lossless:
-            self._holes.note(heard.capture_ns, samples_ns(heard.position))
-        self._tell_level(frame)
-        if (news := self._conversation.news()) is not None:
-            self._notify("recording", news)
-        self._warn_of_silence()
+            self.report.holes.note(heard.capture_ns, samples_ns(heard.position))
+        self.report.frame(frame)
 
     def _cleaned(self, heard: Heard) -> Heard:
         """What the model is to hear of it, a little later: without the speaker's sound."""
@@ -234,9 +195,9 @@ class Session:
         begun_ns = time.monotonic_ns()
         tokens = self._codec.encode(frame.pcm)
         now_ns = time.monotonic_ns()
-        self._encode.add((now_ns - begun_ns) / 1e6)
-        self.trace.add("queue", frame.frame, frame.capture_ns, begun_ns)
-        self.trace.add("encode", frame.frame, begun_ns, now_ns)
+        self.report.encode.add((now_ns - begun_ns) / 1e6)
+        self.report.trace.add("queue", frame.frame, frame.capture_ns, begun_ns)
+        self.report.trace.add("encode", frame.frame, begun_ns, now_ns)
         wire = self._pump.sent(frame, tokens, now_ns)
         if self.link is not None:
             self.link.send(wire)
@@ -251,15 +212,15 @@ class Session:
         now_ns = time.monotonic_ns()
         answer = self._pump.answered(wire, now_ns)
         if answer is not None:
-            self.trace.add("step", answer.frame, answer.sent_ns, now_ns)
+            self.report.trace.add("step", answer.frame, answer.sent_ns, now_ns)
         if answer is None or not answer.tokens or self._codec is None:
             return
         if self.sink.too_late(answer.position, now_ns):
             return
         pcm = self._codec.decode(answer.tokens)
         decoded_ns = time.monotonic_ns()
-        self._decode.add((decoded_ns - now_ns) / 1e6)
-        self.trace.add("decode", answer.frame, now_ns, decoded_ns)
+        self.report.decode.add((decoded_ns - now_ns) / 1e6)
+        self.report.trace.add("decode", answer.frame, now_ns, decoded_ns)
         self._play(pcm, answer)
 
     def _echo(self, frame: Captured) -> None:
@@ -275,37 +236,9 @@ class Session:
         said, pcm = self._conversation.say(pcm)
         heard_ns = self.sink.play(pcm, answer.position, now_ns)
         self._conversation.played(said, pcm, answer, heard_ns)
-        self.trace.add("play", answer.frame, now_ns, heard_ns)
+        self.report.trace.add("play", answer.frame, now_ns, heard_ns)
         delay_ns = (self.plan.delay_frames + 1) * FRAME_NS
-        self._latency.add((heard_ns - answer.capture_ns + delay_ns) / 1e6)
-
-    def _tell_level(self, frame: int) -> None:
-        now_ns = time.monotonic_ns()
-        if now_ns < self._level_due_ns:
-            return
-        self._level_due_ns = now_ns + LEVEL_NS
-        level = {
-            "session": self.plan.session,
-            **self._conversation.level(frame),
-            "silent_input": self.source.silent,
-            "encode_ms": self._encode.last,
-            "step_ms": self._pump.step.last,
-            "decode_ms": self._decode.last,
-        }
-        self._notify("level", level)
-
-    def _warn_of_silence(self) -> None:
-        """Once each time that the microphone begins to give nothing but zeros."""
-        if self.source.silent and not self._was_silent:
-            error = AudioPermission("the microphone gives nothing but zeros")
-            self._notify("warning", {"message": error.message, **error.to_data()})
-        self._was_silent = self.source.silent
-
-    def _tell_stats(self) -> None:
-        now_ns = time.monotonic_ns()
-        if now_ns >= self._stats_due_ns:
-            self._stats_due_ns = now_ns + STATS_NS
-            self._notify("stats", self.stats())
+        self.report.latency.add((heard_ns - answer.capture_ns + delay_ns) / 1e6)
 
     def _look_for_end(self) -> None:
         if self._answers:

@@ -133,10 +133,12 @@ class Worker:
                 return self._session.stats() if self._session else self._last_stats
             case "trace":
                 asked.parse(request.params, asked.Nothing)
-                return {"spans": self._session.trace.spans() if self._session else []}
+                return {"spans": self._session.report.trace.spans() if self._session else []}
             case "devices":
                 asked.parse(request.params, asked.Nothing)
-                return _devices()
+                from moshid.audio.device_list import offered
+
+                return offered()
             case "shutdown":
                 self._running = False
                 return self._stop() if self._session else {}
@@ -265,15 +267,8 @@ class Worker:
 
     def _tell_end(self, session: Session, error: MoshidError | None) -> None:
         self._tell_state("stopped" if error is None else "failed", error)
-        self._control.notify(
-            "ended",
-            {
-                "session": session.plan.session,
-                "reason": session.ended,
-                "stats": self._last_stats,
-                "trace": session.trace.spans(),
-            },
-        )
+        told = session.report.end(session.ended, self._last_stats)
+        self._control.notify("ended", told)
 
     def _tell_state(self, state: str, error: MoshidError | None = None) -> None:
         assert self._session is not None
@@ -285,15 +280,6 @@ class Worker:
 
 def _take_link(request: Request) -> FrameLink:
     return FrameLink(socket.socket(fileno=request.fds.pop(0)))
-
-
-def _devices() -> dict[str, Any]:
-    from moshid.audio.device_list import list_devices
-
-    return {
-        "input": [d.to_dict() for d in list_devices("input")],
-        "output": [d.to_dict() for d in list_devices("output")],
-    }
 
 
 def main() -> None:
