@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from moshid.demo import checkpoint
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
+
+RUN_S_MAX = float(os.environ.get("MOSHID_TEST_RUN_S_MAX", "1500"))
 
 DEBIAN_SOUND = (
     *("test_audio_codecs", "test_audio_conversation", "test_audio_files"),
@@ -49,6 +52,17 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("MOSHID_TEST_TOY", str(folder))
     return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run by several processes that does not come to its end shows where it stands, and ends."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        faulthandler.dump_traceback_later(RUN_S_MAX, exit=True, file=os.dup(2))
+
+
+def pytest_unconfigure() -> None:
+    """It has come to its end."""
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
