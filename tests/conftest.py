@@ -20,7 +20,7 @@ RUN_S_MAX = float(os.environ.get("MOSHID_TEST_RUN_S_MAX", "1500"))
 
 DEBIAN_SOUND = (
     *("test_audio_codecs", "test_audio_conversation", "test_audio_files"),
-    *("test_audio_jack", "test_audio_pulse"),
+    *("test_audio_jack", "test_audio_probe", "test_audio_pulse"),
 )
 """Modules that need jackd, PulseAudio, espeak-ng or sox, which `make test` installs on Debian."""
 

@@ -6,6 +6,7 @@ records its output ports in the same cycle, so that a delay is exact to the samp
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -20,10 +21,13 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+log = logging.getLogger(__name__)
+
 Samples = npt.NDArray[np.float32]
 
 READY_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 2.0
+LEAVE_S_MAX: Final = 5.0
 NAMES: Final = tuple(f"moshid-{n}" for n in range(6))
 """A machine's JACK registry has eight places, and a killed server's is free again only for a server
 of the same name: so few names, tried in turn."""
@@ -153,6 +157,7 @@ class JackProbe:
     def __init__(self, server: JackServer, *, program: str = r"PortAudio.*") -> None:
         """``program`` is a regular expression for the JACK client's name."""
         jack = _jack()
+        self._server = server
         self.rate = server.rate
         self._program = re.compile(program)
         self._ports_changed = threading.Event()
@@ -227,9 +232,14 @@ class JackProbe:
         return self._recorded[: self._at].copy()
 
     def close(self) -> None:
-        """Leave the server."""
-        self._client.deactivate()
-        self._client.close()
+        """Leave the server. One that hangs would keep us for ever, and is killed."""
+        leaving = threading.Thread(target=self._leave, name="leaving-jack", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_S_MAX)
+        if leaving.is_alive():
+            log.warning("JACK does not let its client go: its server is killed")
+            self._server.kill()
+            leaving.join(LEAVE_S_MAX)
 
     def __enter__(self) -> Self:
         return self
@@ -238,6 +248,10 @@ class JackProbe:
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+    def _leave(self) -> None:
+        self._client.deactivate()
+        self._client.close()
 
     def _find(self, **direction: bool) -> list[Any]:
         ports = self._client.get_ports(is_audio=True, **direction)

@@ -87,7 +87,7 @@ def difference(one: mx.array, other: mx.array) -> float:
     return float((mx.abs(one - other).max() / mx.abs(other).max()).item())
 
 
-@pytest.mark.timeout(400)  # 9,500 frames of a small model, beside everything else
+@pytest.mark.timeout(280)  # 9,500 frames of a small model, beside everything else
 def test_logits_are_those_of_full_attention_after_thousands_of_steps() -> None:
     lm = small_lm(CONTEXT)
     tokens = streams(lm, max(STEPS))
