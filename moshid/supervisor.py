@@ -1,4 +1,4 @@
-"""The life of a worker process: exec, handshake, calls, heartbeat, drain, kill; and back-off.
+"""The life of a worker process: exec, handshake, calls, heartbeat, drain, kill.
 
 Owns the daemon's side of a control socket (its messages are described in ``worker_base``). What a
 worker is for, and whether it is started again, its service decides.
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import random
 import signal
 import socket
 import sys
@@ -292,30 +291,3 @@ async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.
         stderr=asyncio.subprocess.STDOUT,
         limit=worker_log.LINE_BYTES_MAX,
     )
-
-
-class Backoff:
-    """Growing waits with jitter between restarts, and an end to patience."""
-
-    def __init__(self, first_s: float, tries_max: int, *, longest_s: float = 30.0) -> None:
-        self._first_s = first_s
-        self._tries_max = tries_max
-        self._longest_s = longest_s
-        self._tries = 0
-
-    @property
-    def tries(self) -> int:
-        """Restarts since the last ``reset``."""
-        return self._tries
-
-    def next_s(self) -> float | None:
-        """Seconds to wait before the next try; None: give up."""
-        if self._tries >= self._tries_max:
-            return None
-        wait_s = min(self._longest_s, self._first_s * float(2**self._tries))
-        self._tries += 1
-        return wait_s * random.uniform(0.8, 1.2)
-
-    def reset(self) -> None:
-        """All is well again."""
-        self._tries = 0

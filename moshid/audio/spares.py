@@ -17,8 +17,9 @@ from typing import Any, Final
 import msgspec
 
 from moshid.audio.request import CodecSpec, Prepare
+from moshid.backoff import Backoff
 from moshid.errors import AudioWorkerDied, MoshidError, WorkerDied
-from moshid.supervisor import Backoff, WorkerProcess
+from moshid.supervisor import WorkerProcess
 
 log = logging.getLogger(__name__)
 

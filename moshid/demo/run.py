@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from moshid.demo import checkpoint, report, sound
+from moshid.demo import checkpoint, lags, report, sound
 from moshid.demo.home import DemoFailed, World
 from moshid.demo.watch import Watch
 
@@ -174,7 +174,7 @@ class Demo:
     def _measure(self, name: str, said: Path, heard: Path) -> None:
         """Lag and likeness of loudness between two WAV files of one clock."""
         played, recorded = _read(said), _read(heard)
-        lag_s, correlation = sound.envelope_lag(played, recorded, RATE)
+        lag_s, correlation = lags.envelope_lag(played, recorded, RATE)
         self.facts[name] |= {"lag_ms": round(lag_s * 1000), "correlation": round(correlation, 3)}
         if correlation < report.CORRELATION_MIN:
             raise DemoFailed(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from moshid.backoff import Backoff
 from moshid.errors import (
     InternalError,
     ModelCrashLoop,
@@ -33,7 +34,7 @@ from moshid.model.messages import parse
 from moshid.model.states import RESIDENT, State, check
 from moshid.model.watchdog import Watchdog
 from moshid.settings import Settings
-from moshid.supervisor import Backoff, WorkerProcess
+from moshid.supervisor import WorkerProcess
 
 log = logging.getLogger(__name__)
 

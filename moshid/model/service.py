@@ -1,39 +1,30 @@
 """The resident model as the rest of the daemon uses it: load, unload, benchmark, lend to a talk.
 
 Owns who may ask what when, and the model's events on the bus; the worker's life is
-``residency``'s, how long it stays and what keeps it warm is ``tending``'s. A client that goes away
-cancels its wait, never the load.
+``residency``'s, how long it stays and what keeps it warm is ``tending``'s, the loan to a talk is
+``lending``'s. A client that goes away cancels its wait, never the load.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from moshid import durations
 from moshid.carried import Carried
-from moshid.errors import (
-    ModelNotLoaded,
-    MoshidError,
-    NoTalk,
-    TalkBusy,
-    WorkerDied,
-)
+from moshid.errors import ModelNotLoaded, MoshidError
 from moshid.events import Bus
 from moshid.model import messages, pressure, status
+from moshid.model.asking import ask, ready_worker
 from moshid.model.files import CheckpointPaths
 from moshid.model.lending import Borrower, Lending
-from moshid.model.messages import TalkParams, parse, plain
+from moshid.model.messages import parse, plain
 from moshid.model.residency import WORKER_MODULE, Residency, Target, again
 from moshid.model.states import RESIDENT, State
 from moshid.model.tending import Reason, Tending
 from moshid.settings import Settings
-from moshid.supervisor import WorkerProcess
-
-log = logging.getLogger(__name__)
 
 NEWS = ("worker_died", "restarting", "quantised")
 """That the bus gets, each of them; of ``state`` and ``progress`` only the newest matters."""
@@ -50,16 +41,15 @@ class ModelService:
         worker_module: str = WORKER_MODULE,
         system: pressure.System = pressure.SYSTEM,
     ) -> None:
-        self._settings = settings
         self._bus = bus
         self._residency = Residency(
             settings, self._on_event, worker_module=worker_module, oom_kills=system.oom_kills
         )
         self._tending = Tending(settings, self._residency, self._unload_idle, system)
-        self._starting: str | None = None
-        """The talk that has the model loaded for it, from then to its end."""
-        self._lending, self._changing = Lending(), asyncio.Lock()
-        self._changes = Carried()
+        self._lending = Lending(
+            self._residency, self._tending, patience_s=settings.stop_timeout_s / 2
+        )
+        self._changing, self._changes = asyncio.Lock(), Carried()
         self._benching = asyncio.Lock()
         self._whys: dict[tuple[str, str], str] = {}
         self.about: str | None = None
@@ -132,9 +122,7 @@ class ModelService:
         resident = self._residency
         keep_s = None if keep_alive is None else durations.parse(keep_alive)
         if session is not None:
-            self._refuse_in_talk("load a model for another", session)
-            self._starting = session
-            self._tending.use(session)
+            self._lending.promise(session)
         with self._tending.wanted():
             target = await self._changes.through(
                 self._switch(Target(model, paths), session, any_quality=quality == "auto")
@@ -173,11 +161,11 @@ class ModelService:
         """
         params = plain(parse(params, messages.BenchParams))
         async with self._benching:  # one benchmark does not give way to another
-            self._refuse_in_talk("benchmark the model")
-            worker = self._need_worker()
+            self._lending.refuse_in_talk("benchmark the model")
+            worker = ready_worker(self._residency)
             self._tending.use("bench")
             try:
-                return await self._call(worker, "bench", params)
+                return await ask(self._residency, worker, "bench", params)
             finally:
                 self._tending.used("bench", asked=asked)
 
@@ -204,42 +192,15 @@ class ModelService:
             TalkBusy: another talk has the model.
             ModelError: its process ended meanwhile, or it is sick.
         """
+        talk = Borrower(session, on_text, on_gone, on_restarted, on_failed)
         with sock:
-            before = self._lending.talk
-            if before is not None and before.session != session:
-                raise TalkBusy(f"the model is in talk {before.session}")
-            worker = self._need_worker()
-            request = plain(parse(sampling, TalkParams)) | {"session": session, "epoch": epoch}
-            self._lending.talk = Borrower(session, on_text, on_gone, on_restarted, on_failed)
-            self._tending.use(session)
-            try:
-                await self._call(worker, "talk", request, fds=[sock.fileno()])
-            except BaseException:
-                self._lending.talk = before
-                raise
-            if self.state is State.READY:
-                self._residency.set_state(State.BUSY)
+            await self._lending.lend(talk, epoch, sock, sampling)
 
     async def end_talk(self, session: str) -> None:
         """Take the model back. No error when the talk is over for it, or never had it. A
         worker too busy to answer does so later; one that hangs is left to the watchdog.
         """
-        self._lending.take_back(session)
-        if self._starting == session:
-            self._starting = None
-        worker, slow = self._residency.worker, False
-        try:
-            if worker is not None and self.state in (State.READY, State.BUSY):
-                patience_s = self._settings.stop_timeout_s / 2
-                await worker.call("talk_stop", {"session": session}, timeout_s=patience_s)
-        except NoTalk as e:
-            log.debug("talk %s is over for the model: %s", session, e)
-        except WorkerDied as e:
-            log.warning("the model is not given back yet: %s", e)
-            slow = True
-        finally:
-            self._back_to_ready()
-            self._tending.used(session, watch=slow)
+        await self._lending.take_back(session)
 
     async def _switch(self, target: Target, session: str | None, *, any_quality: bool) -> Target:
         """Begin to load ``target`` unless it is there or coming; what is."""
@@ -248,7 +209,7 @@ class ModelService:
             now = resident.target if resident.state in RESIDENT else None
             if now is not None and (now == target or (any_quality and now.model == target.model)):
                 return now
-            self._refuse_in_talk("load another model", session)
+            self._lending.refuse_in_talk("load another model", session)
             self.about = target.model
             await self._end_worker("switched", {})
             resident.keep(target)
@@ -256,7 +217,7 @@ class ModelService:
 
     async def _drop(self, reason: Reason) -> None:
         async with self._changing:
-            self._refuse_in_talk("unload the model")
+            self._lending.refuse_in_talk("unload the model")
             await self._end_worker(reason, {})
 
     async def _unload_idle(self, reason: Reason, why: dict[str, Any]) -> bool:
@@ -275,35 +236,6 @@ class ModelService:
             message = {"event": "unloaded", "reason": reason, "model": was["model"], **why}
             self._bus.publish("model", {**message, "status": self.status()})
 
-    def _refuse_in_talk(self, what: str, session: str | None = None) -> None:
-        """Refuse what would end a talk, or the start of one, that is not ``session``."""
-        owner = self._starting if (talk := self._lending.talk) is None else talk.session
-        if owner not in (None, session):
-            raise TalkBusy(f"cannot {what} during talk {owner}")
-
-    def _need_worker(self) -> WorkerProcess:
-        worker = self._residency.worker
-        if worker is None or self.state not in (State.READY, State.BUSY):
-            raise ModelNotLoaded(f"no model is ready: it is {self.state}")
-        return worker
-
-    async def _call(
-        self,
-        worker: WorkerProcess,
-        method: str,
-        params: dict[str, Any],
-        fds: Sequence[int] = (),
-    ) -> dict[str, Any]:
-        """A call; if the worker dies of it, the error says of what."""
-        try:
-            return await worker.call(method, params, fds=list(fds))
-        except WorkerDied as e:
-            raise await self._residency.why(worker) from e
-
-    def _back_to_ready(self) -> None:
-        if self._lending.talk is None and self.state is State.BUSY:
-            self._residency.set_state(State.READY)
-
     def _on_event(self, event: str, data: dict[str, Any]) -> None:
         if event == "state":
             self._tending.note_state()
@@ -311,5 +243,4 @@ class ModelService:
             self._bus.publish("model", {"event": event, "status": self.status()}, key="model")
         elif event in NEWS:
             self._bus.publish("model", {"event": event, "status": self.status(), **data})
-        self._lending.tell(event, data, self._residency.error)
-        self._back_to_ready()
+        self._lending.tell(event, data)

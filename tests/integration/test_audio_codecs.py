@@ -21,7 +21,7 @@ from moshid.audio.codec_spares import Life
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.request import CodecSpec, parse
 from moshid.audio.ring import Samples
-from moshid.demo.sound import envelope_lag
+from moshid.demo.lags import envelope_lag
 from moshid.errors import BadCheckpoint, CodecDied
 from tests.fakes.audio_rig import DEMO_CODEC, make_speech
 from tests.fakes.mimi_weights import write_mimi

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from moshid.audio import wav
-from moshid.demo.sound import JackProbe, Samples, lag_samples
+from moshid.demo.lags import lag_samples
+from moshid.demo.sound import JackProbe, Samples
 from moshid.errors import InvalidParams, NoTalk, RecordingFailed
 from tests.fakes.audio_rig import WorkerRig, audio_worker, make_speech
 from tests.fakes.jack_rig import jack_server, patch_back

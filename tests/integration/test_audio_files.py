@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshid.demo.sound import envelope_lag
+from moshid.demo.lags import envelope_lag
 from moshid.errors import (
     BadAudioFile,
     InvalidParams,

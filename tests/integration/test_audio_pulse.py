@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from moshid.audio.ring import Samples
-from moshid.demo.sound import envelope_lag
+from moshid.demo.lags import envelope_lag
 from tests.fakes.audio_rig import audio_worker, make_speech
 from tests.fakes.parrot_peer import ParrotPeer
 from tests.fakes.pulse_rig import RATE, pulse_server

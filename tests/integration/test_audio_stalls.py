@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moshid.demo.sound import JackProbe, Samples, lag_samples
+from moshid.demo.lags import lag_samples
+from moshid.demo.sound import JackProbe, Samples
 from tests.fakes.audio_rig import audio_worker
 from tests.fakes.jack_rig import jack_server
 

@@ -17,18 +17,15 @@ import psutil
 import pytest
 import soundfile
 
-from moshi_client.errors import RemoteError
-from moshi_client.wire import Connection
 from moshid.audio.codec import open_codec
 from moshid.audio.request import CodecSpec
 from moshid.demo import checkpoint
 from moshid.demo.home import World
 from moshid.demo.watch import Watch
+from tests.fakes.talks import LIMIT_S, TALK, kind_of, stopped, talk, talk_to_its_end
 
 FRAME = 1920
 DELAY_FRAMES = 2
-LIMIT_S = 100.0
-TALK = ["talk", "talk.text", "talk.level"]
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +49,6 @@ def world(hub_root: Path) -> Iterator[World]:
         world.call("model.load", {"model": "demo"})
         yield world
         assert world.stop_daemon() == 0, world.daemon_log()
-
-
-def talk(connection: Connection, **params: Any) -> dict[str, Any]:
-    """``talk.start`` with the demo model."""
-    return connection.call("talk.start", {"model": "demo", "seed": 1, **params})
-
-
-def stopped(topic: str, data: dict[str, Any]) -> bool:
-    """The event that says that a talk is over."""
-    return topic == "talk" and data.get("state") in ("stopped", "failed")
-
-
-def talk_to_its_end(world: World, **params: Any) -> dict[str, Any]:
-    """A whole talk on files; its final status."""
-    with world.connect() as owner, Watch(world, TALK) as watch:
-        talk(owner, **params)
-        watch.wait_for(stopped, "the talk's end", LIMIT_S)
-        status: dict[str, Any] = watch.data("talk")[-1]["status"]
-        return status
-
-
-def kind_of(world: World, method: str, **params: Any) -> str:
-    """The kind of the error that a call ends with."""
-    with pytest.raises(RemoteError) as caught:
-        world.call(method, params)
-    assert caught.value.hint
-    return caught.value.kind
 
 
 def test_the_files_stand_in_the_hugging_face_cache(world: World) -> None:
@@ -355,54 +325,3 @@ def test_verify_finds_one_flipped_byte_and_repair_fetches_one_chunk(world: World
     assert mended["ok"]
     assert 0 < mended["repaired_bytes"] < 20_000_000
     assert weights.resolve().read_bytes()[50_000_000] == byte
-
-
-def test_talk_fetches_what_is_missing_if_asked_to(hub_root: Path, tmp_path: Path) -> None:
-    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
-    with World() as world:
-        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
-        world.start_daemon()
-        assert kind_of(world, "talk.start", model="demo", **files) == "model.not_found"
-        status = talk_to_its_end(world, ensure=True, fast=True, **files)
-        assert (status["state"], status["reason"]) == ("stopped", "input_end")
-
-
-def test_a_repository_of_unknown_size_is_asked_about_when_it_is_known(
-    demo_checkpoint: Path, tmp_path: Path
-) -> None:
-    place = tmp_path / "hub" / "someone" / "parrot"
-    place.parent.mkdir(parents=True)
-    place.symlink_to(demo_checkpoint)
-    params = {
-        "model": "someone/parrot",
-        "in_file": str(checkpoint.speech_wav()),
-        "out_file": str(tmp_path / "o.wav"),
-        "fast": True,
-        "ensure": True,
-    }
-    with World() as world:
-        world.start_hub(tmp_path / "hub", rate_bps=1e9, cut_at=[])
-        world.start_daemon("--set", "talk_confirm_bytes=1000000")
-        with pytest.raises(RemoteError) as caught:
-            world.call("talk.start", params)
-        assert caught.value.kind == "talk.confirm_download"
-        assert caught.value.data["size_bytes"] > 90_000_000
-        (job,) = world.call("download.list")["jobs"]
-        assert job["state"] == "paused"
-        with world.connect() as owner, Watch(world, TALK) as watch:
-            owner.call("talk.start", {**params, "confirm": True})
-            watch.wait_for(stopped, "the talk's end", LIMIT_S)
-            assert watch.data("talk")[-1]["status"]["reason"] == "input_end"
-        (model,) = [m for m in world.call("model.list")["models"] if m["name"] == "someone/parrot"]
-        assert (model["on_disk"], model["loaded"]) == (True, True)
-
-
-def test_a_talk_of_a_big_model_asks_first(hub_root: Path) -> None:
-    with World() as world:
-        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
-        world.start_daemon()
-        with pytest.raises(RemoteError) as caught:
-            world.call("talk.start", {"model": "moshiko", "quality": "bf16", "ensure": True})
-        assert caught.value.kind == "talk.confirm_download"
-        assert caught.value.data["size_bytes"] == 15_375_697_208
-        assert world.call("download.list")["jobs"] == []

@@ -19,7 +19,7 @@ import pytest_asyncio
 from moshid import supervisor
 from moshid.errors import BadCheckpoint, WorkerDied
 from moshid.settings import Settings
-from moshid.supervisor import Backoff, WorkerProcess
+from moshid.supervisor import WorkerProcess
 
 ECHO = "tests.fakes.echo_worker"
 
@@ -178,17 +178,6 @@ async def test_a_start_that_is_given_up_leaves_no_task(settings: Settings) -> No
     await asyncio.wait({starting})
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
-
-
-def test_backoff_grows_and_gives_up() -> None:
-    backoff = Backoff(1.0, tries_max=3)
-    waits = [backoff.next_s() for _ in range(4)]
-    assert waits[3] is None
-    assert [w is not None and 0.8 * 2**i <= w <= 1.2 * 2**i for i, w in enumerate(waits[:3])] == [
-        True
-    ] * 3
-    backoff.reset()
-    assert backoff.next_s() is not None
 
 
 @pytest.mark.asyncio
