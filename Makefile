@@ -46,7 +46,8 @@ imports: setup-demo
 	$(BIN)/lint-imports
 
 # Sound is heard in real time and goes first; the rest shares what the cores have left meanwhile.
-SOUND := $(addprefix tests/integration/,test_audio_*.py test_demo_run.py test_journey*.py test_parrot.py)
+SOUND := $(addprefix tests/integration/,test_audio_*.py test_demo_run.py test_journey.py test_journey_devices.py \
+  test_parrot.py)
 
 tests: setup # not by "&": the shell lets what it puts into the background ignore SIGQUIT
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 tests-of-sound tests-of-the-rest
