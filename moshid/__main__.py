@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from moshid import __version__, settings
 from moshid.errors import MoshidError
+
+NO_OUTPUT: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What writing to stdout says when its reader has gone, or its disk is full or broken."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,12 +22,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(next(iter(argv), "")).parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
     except MoshidError as e:
         print(f"moshid: {e.message}\nhint: {e.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except OSError as e:
+        if e.errno not in NO_OUTPUT:
+            raise
+        if e.errno != errno.EPIPE:  # else whoever read it has gone, and knows
+            print(f"moshid: the output cannot be written: {e.strerror}", file=sys.stderr)
+        # So that nothing tries again, and complains, at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _seconds(text: str) -> float:
+    """Raises ArgumentTypeError unless it is a length of time above 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
@@ -41,7 +68,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="download, load and talk with the small demo model")
     demo.add_argument("--out", default="demo-out", help="folder for WAV files, picture and report")
-    demo.add_argument("--seconds", type=float, default=8.0, help="length of each talk")
+    demo.add_argument("--seconds", type=_seconds, default=8.0, help="length of each talk")
     demo.add_argument(
         "--no-sound", action="store_true", help="leave out the talk through PortAudio"
     )

@@ -52,11 +52,16 @@ class World:
         }
         self._daemon: subprocess.Popen[bytes] | None = None
         self._hub: subprocess.Popen[bytes] | None = None
+        self._clients: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> World:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for client in self._clients:
+            if client.poll() is None:  # we were interrupted, and it has nothing more to say
+                client.kill()
+                client.wait()
         for process in (self._daemon, self._hub):
             end(process)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -72,7 +77,9 @@ class World:
         arguments = ["--root", str(root), "--rate-bps", str(rate_bps)]
         cuts = ["--cut-at", *map(str, cut_at)] if cut_at else []
         command = [sys.executable, "-m", "moshid.demo.hub", *arguments, *cuts]
-        self._hub = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE)
+        self._hub = subprocess.Popen(
+            command, env=self.env, stdout=subprocess.PIPE, start_new_session=True
+        )
         assert self._hub.stdout is not None
         line = self._hub.stdout.readline()
         if not line:
@@ -91,6 +98,7 @@ class World:
                 env=self.env,
                 stderr=log,
                 stdout=log,
+                start_new_session=True,
             )
         while time.monotonic() - began < START_LIMIT_S:
             if self._daemon.poll() is not None:
@@ -136,10 +144,12 @@ class World:
             return connection.call(method, dict(params or {}))
 
     def client(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start ``moshi-client`` as a user would, on this terminal."""
+        """Start ``moshi-client`` as a user would, on this terminal; Ctrl-C reaches us alone."""
         print(f"$ moshi-client {' '.join(arguments)}", flush=True)
         command = [sys.executable, "-m", "moshi_client", *arguments]
-        return subprocess.Popen(command, env=self.env)
+        client = subprocess.Popen(command, env=self.env, start_new_session=True)
+        self._clients.append(client)
+        return client
 
     def run_client(self, *arguments: str) -> None:
         """Run ``moshi-client`` to its end.

@@ -49,7 +49,12 @@ def cache_folder() -> Path:
 def main(args: argparse.Namespace) -> int:
     """Run the whole demo; returns the exit code."""
     out = Path(args.out).absolute()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        print(f"moshid: the folder {out} cannot be made: {e.strerror}", file=sys.stderr)
+        print("hint: give --out a folder of yours that can be written.", file=sys.stderr)
+        return 1
     if importlib.util.find_spec("matplotlib") is None:
         print("the demo draws a picture: make demo, or pip install '.[demo]'", file=sys.stderr)
         return 1

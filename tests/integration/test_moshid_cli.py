@@ -1,0 +1,74 @@
+"""The command ``moshid`` where output or arguments are no good: a line, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MOSHID = [sys.executable, "-m", "moshid"]
+
+
+def run(*arguments: str, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*MOSHID, *arguments], stdout=out, stderr=subprocess.PIPE, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_report_that_nobody_reads_is_no_error_to_be_told(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run("doctor", "--home", str(tmp_path / "home"), *flags, out=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_report_that_finds_no_room_says_so(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = run("doctor", "--home", str(tmp_path / "home"), out=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == "moshid: the output cannot be written: No space left on device\n"
+
+
+def test_a_demo_that_has_no_folder_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("demo", "--out", str(tmp_path / "file" / "out"))
+    assert done.returncode == 1
+    assert "cannot be made: Not a directory\nhint: give --out" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "long"])
+def test_a_demo_of_no_length_is_refused(seconds: str) -> None:
+    done = run("demo", "--seconds", seconds)
+    assert done.returncode == 2
+    assert f"'{seconds}' is no number of seconds above 0" in done.stderr
+
+
+def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> None:
+    """As a terminal does it: to the whole foreground group."""
+    with subprocess.Popen(
+        [*MOSHID, "demo", "--no-sound", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        said = ""
+        while "started the daemon" not in said:
+            line = demo.stdout.readline()
+            assert line, said
+            said += line
+        os.killpg(demo.pid, signal.SIGINT)
+        rest = demo.stdout.read()
+    assert demo.returncode == 130, said + rest
+    assert "Traceback" not in rest
+    assert "detached" not in rest
