@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from moshid import MIN_PROTOCOL, PROTOCOL, __version__
 from moshid.checks.check import Check, Machine
-from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS
+from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, MOVE_AWAY
 from moshid.settings import SOCKET_PATH_LIMIT_BYTES, Settings
 
 PYTHONS: Final = ((3, 11), (3, 12))
@@ -137,6 +137,9 @@ def check_ledger(machine: Machine) -> list[Check]:
     path = machine.settings.ledger
     if not path.exists():
         return [Check("ledger", "ok", f"{path}, made at the first start")]
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "something"
+        return [Check("ledger", "fail", f"{path} is {what}, and no file", MOVE_AWAY)]
     todo = "Start moshid: it keeps a damaged ledger beside the new one, and rebuilds it."
     try:
         version, application, verdict = _read_ledger(path)

@@ -149,6 +149,13 @@ def test_ledger_faults_are_found_and_nothing_is_changed(home: Path, damage: str)
     assert path.read_bytes() == before
 
 
+def test_a_ledger_that_is_a_folder_is_to_be_moved_away(home: Path) -> None:
+    (home / "ledger.db").mkdir()
+    check = only(place.check_ledger(machine(home)))
+    assert (check.state, "is a folder" in check.seen) == ("fail", True)
+    assert "Move it away" in check.todo
+
+
 def hub_facts(cache: Path, **more: Any) -> dict[str, Any]:
     facts = {"cache": str(cache), "endpoint": "http://127.0.0.1:9", "offline": False}
     return facts | {"token": False, "token_path": "/t"} | more
