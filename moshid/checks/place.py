@@ -78,9 +78,13 @@ def _missing_home(home: Path) -> Check:
 
 
 def check_socket(machine: Machine) -> list[Check]:
-    """The control socket's path."""
+    """The control socket's path, and that nothing else is there."""
     path = machine.settings.socket
     size = len(os.fsencode(path))
+    if os.path.lexists(path) and not path.is_socket():
+        what = "a folder" if path.is_dir() else "a file"
+        todo = "Remove it, or move it away."
+        return [Check("socket", "fail", f"{path} is {what}, no socket", todo)]
     return [Check("socket", "ok", f"{path} ({size} of {SOCKET_PATH_LIMIT_BYTES} bytes)")]
 
 

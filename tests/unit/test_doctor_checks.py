@@ -88,6 +88,13 @@ def test_daemon_not_running_is_a_warning_with_the_command(home: Path) -> None:
     assert "moshid run" in check.todo
 
 
+def test_a_file_in_the_sockets_place_fails(home: Path) -> None:
+    assert only(place.check_socket(machine(home))).state == "ok"
+    (home / "moshid.sock").write_text("")
+    check = only(place.check_socket(machine(home)))
+    assert (check.state, "is a file, no socket" in check.seen) == ("fail", True)
+
+
 def test_lock_held_without_an_answer_fails(home: Path) -> None:
     lock = home / "moshid.lock"
     lock.write_text("4321\n")
