@@ -21,6 +21,9 @@ from moshid.errors import BadSettings, SocketPathTooLong
 SOCKET_PATH_LIMIT_BYTES = 103 if sys.platform == "darwin" else 107
 """Longest AF_UNIX path: sizeof(sun_path) is 104 on macOS and 108 on Linux, with the final NUL."""
 
+RECORD_BYTES_MAX = 2**32 - 2**20
+"""A WAV counts its bytes in 32 bits; some room is left for its header."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -256,4 +259,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
         raise BadSettings(f"{source}: {name} may not be negative")
     if name == "model_step_timeout_s" and converted == 0:
         raise BadSettings(f"{source}: {name} may not be 0: every step takes some time")
+    if name == "talk_record_max_bytes" and converted > RECORD_BYTES_MAX:
+        raise BadSettings(
+            f"{source}: {name} may not be over {RECORD_BYTES_MAX} (4.29 GB): a WAV cannot be longer"
+        )
     return converted

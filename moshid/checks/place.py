@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from moshid import MIN_PROTOCOL, PROTOCOL, __version__
 from moshid.checks.check import Check, Machine
-from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS
+from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, MOVE_AWAY
 from moshid.settings import SOCKET_PATH_LIMIT_BYTES, Settings
 
 PYTHONS: Final = ((3, 11), (3, 12))
@@ -78,9 +78,13 @@ def _missing_home(home: Path) -> Check:
 
 
 def check_socket(machine: Machine) -> list[Check]:
-    """The control socket's path."""
+    """The control socket's path, and that nothing else is there."""
     path = machine.settings.socket
     size = len(os.fsencode(path))
+    if os.path.lexists(path) and not path.is_socket():
+        what = "a folder" if path.is_dir() else "a file"
+        todo = "Remove it, or move it away."
+        return [Check("socket", "fail", f"{path} is {what}, no socket", todo)]
     return [Check("socket", "ok", f"{path} ({size} of {SOCKET_PATH_LIMIT_BYTES} bytes)")]
 
 
@@ -137,6 +141,9 @@ def check_ledger(machine: Machine) -> list[Check]:
     path = machine.settings.ledger
     if not path.exists():
         return [Check("ledger", "ok", f"{path}, made at the first start")]
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "something"
+        return [Check("ledger", "fail", f"{path} is {what}, and no file", MOVE_AWAY)]
     todo = "Start moshid: it keeps a damaged ledger beside the new one, and rebuilds it."
     try:
         version, application, verdict = _read_ledger(path)

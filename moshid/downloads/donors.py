@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from moshid.downloads import numbered
-from moshid.errors import InvalidParams
+from moshid.errors import ABSOLUTE_PATH, InvalidParams
 
 DONORS_MAX: Final = 16
 """So many are looked into for one blob, the likeliest first."""
@@ -107,7 +107,9 @@ def check_sources(paths: Sequence[str]) -> list[Path]:
 
 def _check(path: str) -> Path:
     if "\0" in path or not os.path.isabs(path):
-        raise InvalidParams(f"from: {path!r} is not the absolute path of a file or folder")
+        raise InvalidParams(
+            f"from: {path!r} is not the absolute path of a file or folder", hint=ABSOLUTE_PATH
+        )
     found = Path(os.path.normpath(path))
     try:
         mode = found.stat().st_mode

@@ -77,8 +77,9 @@ class Job(msgspec.Struct):
 
 
 class FileReport(msgspec.Struct):
-    """What verification found in one file. ``bad_chunks``: indices, where chunks are known;
-    ``mended_chunks``: those that were bad before a repair."""
+    """What verification found in one file. ``ok``: what is there is right; ``bad_chunks``: indices,
+    where chunks are known; ``mended_chunks``: those that were bad before a repair;
+    ``missing_bytes``: what has not come yet, of a file that is not all there."""
 
     path: str
     size: int
@@ -87,16 +88,25 @@ class FileReport(msgspec.Struct):
     bad_chunks: list[int] = []
     missing: bool = False
     mended_chunks: list[int] = []
+    missing_bytes: int = 0
 
 
 class VerifyReport(msgspec.Struct):
     """What verification found, and what a repair fetched; ``repaired_chunks``: how many came out
-    otherwise than they had been."""
+    otherwise than they had been; ``state``: the job's, None where there is no job."""
 
     ok: bool
     files: list[FileReport]
     repaired_bytes: int = 0
     repaired_chunks: int = 0
+    state: JobState | None = None
+
+    def is_damaged(self) -> bool:
+        """Whether there is something for a repair: wrong content, or a file that had come and is
+        gone. What an unfinished job has not brought yet is for the job."""
+        if self.state in (None, JobState.DONE):
+            return not self.ok
+        return any(not (f.ok or f.missing) for f in self.files)
 
     def after(self, before: VerifyReport) -> VerifyReport:
         """This report, which knows of the chunks that were bad ``before`` the repair."""

@@ -22,6 +22,8 @@ APPLICATION_ID: Final = 0x6D736864
 SQLITE_PAGE_BYTES_MIN: Final = 512
 """SQLite takes what is shorter for an empty database, and would begin a new one over it."""
 
+MOVE_AWAY: Final = "Move it away, then start moshid again: it makes a ledger of its own."
+
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_BYTES: Final = 100
@@ -76,6 +78,11 @@ def look(path: Path, latest: int = len(MIGRATIONS) + 1) -> int:
     ``open_ledger`` does."""
     if not path.exists():
         return 0
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "something"
+        raise LedgerBroken(
+            f"{path} is {what}, and no file: the download ledger cannot be there", hint=MOVE_AWAY
+        )
     try:
         return _look(path, latest)
     except sqlite3.DatabaseError as e:

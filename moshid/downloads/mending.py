@@ -13,7 +13,7 @@ from moshid.downloads.entries import Entries, Entry
 from moshid.downloads.job import Job, VerifyReport
 from moshid.downloads.site import site_of
 from moshid.downloads.steering import Steering
-from moshid.downloads.verify import cached_job, forget_bad, verify_files
+from moshid.downloads.verify import cached_job, forget_bad, verify_job
 from moshid.errors import NoSuchJob, from_data
 
 
@@ -45,7 +45,8 @@ class Mending:
         self._wait = wait
 
     async def verify(self, id_or_repo: str, *, repair: bool) -> VerifyReport:
-        """Read everything again and name what is bad; ``repair`` fetches exactly that.
+        """Read everything again and name what is bad; ``repair`` fetches exactly that, and lets the
+        job go on to its end.
 
         Raises:
             NoSuchJob: neither a job nor in the cache.
@@ -54,8 +55,8 @@ class Mending:
         engine = self._engine()
         job = await self._known_or_cached(engine, id_or_repo)
         here = await site_of(engine, self._entries.get(job.id).row) if job.id else engine
-        report = await verify_files(here, job.repo, job.files)
-        if report.ok or not repair:
+        report = await verify_job(here, job)
+        if not (repair and report.is_damaged()):
             return report
         before_bytes, before_chunks = job.bytes_fetched, job.chunks_corrupt
         if job.id:
@@ -67,7 +68,7 @@ class Mending:
         job = await self._wait(job.id)
         if job.error is not None:
             raise from_data(job.error.message, {"kind": job.error.kind, "hint": job.error.hint})
-        report = (await verify_files(here, job.repo, job.files)).after(report)
+        report = (await verify_job(here, job)).after(report)
         report.repaired_bytes = job.bytes_fetched - before_bytes
         report.repaired_chunks = job.chunks_corrupt - before_chunks
         return report

@@ -15,7 +15,7 @@ from moshid.downloads.digests import file_matches
 from moshid.downloads.disk import sync_folder
 from moshid.downloads.removal import Loose
 from moshid.downloads.volume import FolderVolume
-from moshid.errors import InvalidParams, OutputUnusable
+from moshid.errors import ABSOLUTE_PATH, InvalidParams, OutputUnusable
 
 SCHEME: Final = "file://"
 NAME_BYTES_MAX: Final = 200
@@ -132,7 +132,9 @@ def check_output(output: str) -> Path:
         InvalidParams: it is relative, or no file's path.
     """
     if "\0" in output or not os.path.isabs(output):
-        raise InvalidParams("output is the absolute path of a file")
+        raise InvalidParams(
+            f"output has to be the absolute path of a file, not {output!r}", hint=ABSOLUTE_PATH
+        )
     if output.endswith("/") or os.path.basename(output) in (".", ".."):
         raise InvalidParams(f"output {output!r} is a folder, not the path of a file")
     return Path(os.path.normpath(output))

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moshid.downloads.cache import Cache
-from moshid.downloads.digests import digest_of, file_matches
+from moshid.downloads.digests import digest_of, file_matches, prefix_hasher
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import FileReport, Job, JobFile, VerifyReport
 from moshid.downloads.ledger import Ledger
-from moshid.downloads.plan import Chunk
+from moshid.downloads.plan import Chunk, bytes_done
 
 
-async def verify_files(engine: Engine, repo: str, files: Sequence[JobFile]) -> VerifyReport:
+async def verify_job(engine: Engine, job: Job) -> VerifyReport:
     """Hash every file: a cached one against its digest, a partial one against the ledger."""
-    reports = [await _verify(engine, repo, f) for f in files]
-    return VerifyReport(ok=all(r.ok for r in reports), files=reports)
+    reports = [await _verify(engine, job.repo, f) for f in job.files]
+    state = job.state if job.id else None
+    return VerifyReport(ok=all(r.ok for r in reports), files=reports, state=state)
 
 
 def cached_job(cache: Cache, repo: str, revision: str = "main") -> Job | None:
@@ -42,18 +43,26 @@ async def _verify(engine: Engine, repo: str, file: JobFile) -> FileReport:
     elif await engine.on_disk(partial.exists):
         report.bad_chunks = await engine.on_disk(_bad_chunks, partial, chunks)
         report.ok = not report.bad_chunks
+        report.missing_bytes = file.size - bytes_done(chunks)
         if report.ok and all(c.done for c in chunks):
             report.ok = await engine.on_disk(file_matches, partial, file.digest, file.size)
+            if report.ok:  # a ledger that was lost knows no chunks
+                report.missing_bytes = 0
     else:
-        report.missing = True
+        report.missing, report.missing_bytes = True, file.size
     return report
 
 
 def _bad_chunks(path: Path, chunks: Sequence[Chunk]) -> list[int]:
-    """Indices of the done chunks whose bytes are not what they were when they came. Blocking."""
+    """Indices of the chunks of which bytes are not what they were when they came. Blocking."""
     with path.open("rb") as content:
-        fd = content.fileno()
-        return [c.index for c in chunks if c.done and digest_of(fd, c) != c.digest]
+        return [c.index for c in chunks if _is_bad(content.fileno(), c)]
+
+
+def _is_bad(fd: int, chunk: Chunk) -> bool:
+    if chunk.done:
+        return digest_of(fd, chunk) != chunk.digest
+    return prefix_hasher(fd, chunk) is None
 
 
 async def forget_bad(engine: Engine, report: VerifyReport) -> int:

@@ -76,6 +76,7 @@ from __future__ import annotations
 from typing import Any
 
 from moshid.errors.base import MoshidError as MoshidError
+from moshid.errors.control import ABSOLUTE_PATH as ABSOLUTE_PATH
 from moshid.errors.control import AlreadyRunning as AlreadyRunning
 from moshid.errors.control import BadSettings as BadSettings
 from moshid.errors.control import DaemonError as DaemonError

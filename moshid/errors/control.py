@@ -42,6 +42,10 @@ class InvalidParams(RpcError):
     code = -32602
 
 
+ABSOLUTE_PATH = "Give an absolute path, starting with /: the daemon does not know your folder."
+"""The hint of ``InvalidParams`` where a path is relative."""
+
+
 class LineTooLong(RpcError):
     """A line over 1 MiB; it is skipped, the connection goes on."""
 

@@ -60,9 +60,9 @@ class Method(Generic[App]):
             raise InvalidParams(f"{self.name}: {e}", hint=self.usage()) from e
 
     def usage(self) -> str:
-        """One line that shows how to call it."""
+        """One line that shows how to call it, by the names that go over the wire."""
         fields = msgspec.structs.fields(self.params)
-        shown = [f.name if f.required else f"{f.name}?" for f in fields]
+        shown = [f.encode_name if f.required else f"{f.encode_name}?" for f in fields]
         return f"{self.name} takes {{{', '.join(shown)}}}; see `moshi-client help {self.name}`."
 
 

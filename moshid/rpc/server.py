@@ -79,9 +79,16 @@ class RpcServer:
         return listener
 
     def _remove_stale(self) -> None:
-        """Remove the socket that a killed daemon left; never one that somebody listens on."""
-        if not self._path.is_socket():
+        """Remove the socket that a killed daemon left; never one that somebody listens on, nor
+        what is no socket."""
+        if not os.path.lexists(self._path):
             return
+        if not self._path.is_socket():
+            what = "a folder" if self._path.is_dir() else "a file"
+            raise HomeUnusable(
+                f"{self._path} is {what}, no socket: the control socket cannot be there",
+                hint="Remove it, or move it away.",
+            )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(os.fspath(self._path))

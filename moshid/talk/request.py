@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from moshid import durations
-from moshid.errors import BadAudioFile, InvalidParams
+from moshid.errors import ABSOLUTE_PATH, BadAudioFile, InvalidParams
 
 TEXT_TOP_K: Final = 25
 AUDIO_TOP_K: Final = 250
@@ -71,7 +71,9 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         for name in ("in_file", "out_file", "record"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_absolute():
-                raise InvalidParams(f"{name} has to be an absolute path, not {path!r}")
+                raise InvalidParams(
+                    f"{name} has to be an absolute path, not {path!r}", hint=ABSOLUTE_PATH
+                )
         if self.in_file is not None and self.input is not None:
             raise InvalidParams("in_file and input exclude each other: one source of sound only")
         if self.out_file is not None and self.output is not None:

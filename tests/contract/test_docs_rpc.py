@@ -65,3 +65,10 @@ def test_every_method_describes_its_result_and_parameters() -> None:
         assert "Result:" in method["description"], method["name"]
         struct = all_methods()[method["name"]].params
         assert [p["name"] for p in method["params"]] == list(struct.__struct_encode_fields__)
+
+
+def test_the_hint_of_a_bad_call_names_the_parameters_as_they_go_over_the_wire() -> None:
+    for described in openrpc(all_methods())["methods"]:
+        name = described["name"]
+        names = [p["name"] if p["required"] else f"{p['name']}?" for p in described["params"]]
+        assert f"{name} takes {{{', '.join(names)}}};" in all_methods()[name].usage()

@@ -134,6 +134,35 @@ def test_what_is_bad_comes_with_the_command_that_repairs_it(daemon: FakeDaemon) 
     assert "--repair" not in done.stderr
 
 
+@pytest.mark.parametrize("args", [(), ("--repair",)], ids=str)
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    [("paused", "moshi-client resume demo"), ("downloading", "verify again when it is done")],
+)
+def test_what_has_not_come_yet_is_told_as_incomplete(
+    daemon: FakeDaemon, args: tuple[str, ...], state: str, hint: str
+) -> None:
+    half = {"path": "w", "size": 90_000_000, "ok": True, "missing_bytes": 56_000_000}
+    bad = half | {"path": "x", "ok": False, "bad_chunks": [2, 3]}
+    reply = {"ok": True, "files": [half], "repaired_bytes": 0, "state": state}
+    daemon.replies["download.verify"] = reply
+    done = run_client(daemon.path.parent, "verify", "demo", *args)
+    assert done.returncode == 1
+    assert "incomplete, 56.0 MB missing; what is there is right" in done.stdout
+    assert done.stdout.endswith("1 file not all there yet; what is there is right\n")
+    assert hint in done.stderr
+    daemon.replies["download.verify"] = reply | {"ok": False, "files": [half, bad]}
+    done = run_client(daemon.path.parent, "verify", "demo", *args)
+    assert done.returncode == 1
+    assert "incomplete, 56.0 MB missing; 2 bad chunks: 2, 3" in done.stdout
+    assert done.stdout.endswith("2 files not all there yet; some of what is there is wrong\n")
+    assert ("verify demo --repair" in done.stderr) == (not args)
+    daemon.replies["download.verify"] = reply | {"files": []}
+    done = run_client(daemon.path.parent, "verify", "demo", *args)
+    assert done.returncode == 1
+    assert done.stdout.endswith("nothing is there yet\n")
+
+
 def test_no_device_comes_with_the_way_without(daemon: FakeDaemon) -> None:
     daemon.replies["audio.devices"] = {"input": [], "output": []}
     done = run_client(daemon.path.parent, "devices")

@@ -185,7 +185,8 @@ def test_a_port_of_something_else_in_the_sockets_place(world: World, tmp_path: P
     place.write_text("a file of the user's")
     done = run_daemon(world, "--socket", str(place))
     assert done.returncode == 1
-    assert str(place) in done.stderr
+    assert f"{place} is a file, no socket" in done.stderr
+    assert "hint: Remove it, or move it away." in done.stderr
     assert place.read_text() == "a file of the user's"
 
 

@@ -110,6 +110,57 @@ async def test_bad_chunks_of_a_paused_job_are_named_and_fetched_again(tmp_path: 
     assert_in_cache(folder, cache, WEIGHTS)
 
 
+async def test_what_has_not_come_yet_is_neither_right_nor_fetched_by_a_repair(
+    tmp_path: Path,
+) -> None:
+    """Nor is the beginning of a chunk taken for right unread."""
+    make_repo(tmp_path / "hub", SIZE)
+    cache, bus = tmp_path / "cache", Bus()
+    profiles = {"auto": replace(QUICK["auto"], chunk_bytes=4_000_000)}
+    async with (
+        DemoHub(tmp_path / "hub", rate_bps=4_000_000) as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, cache, bus=bus, profiles=profiles)
+        ) as service,
+    ):
+        moving = asyncio.create_task(until(bus, lambda j: j.bytes_done > 1_500_000))
+        job, _ = await service.start(REPO, files=[WEIGHTS], workers=1)
+        await moving
+        await service.pause(job.id)
+        job = service.get(job.id)
+        for repair in (False, True):
+            report = await service.verify(job.id, repair=repair)
+            (file,) = report.files
+            assert (report.ok, report.state) == (True, JobState.PAUSED)
+            assert file.missing_bytes == SIZE - job.bytes_done > 0
+        flip_byte(weights_partial(cache), 5)
+        (file,) = (await service.verify(job.id)).files
+        assert (file.ok, file.bad_chunks) == (False, [0])
+        report = await service.verify(job.id, repair=True)
+        assert (report.ok, report.state) == (True, JobState.DONE)
+        assert report.files[0].missing_bytes == 0
+
+
+async def test_a_file_that_has_not_begun_is_for_the_job_and_not_for_a_repair(
+    tmp_path: Path,
+) -> None:
+    make_repo(tmp_path / "hub", SIZE)
+    bus = Bus()
+    async with (
+        DemoHub(tmp_path / "hub", rate_bps=4_000_000) as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, tmp_path / "cache", bus=bus)
+        ) as service,
+    ):
+        moving = asyncio.create_task(until(bus, lambda j: j.bytes_done > 0))
+        job, _ = await service.start(REPO, files=[WEIGHTS])
+        await moving
+        await service.cancel(job.id)
+        report = await service.verify(job.id, repair=True)
+        assert (report.ok, report.state) == (False, JobState.CANCELLED)
+        assert [(f.missing, f.missing_bytes) for f in report.files] == [(True, SIZE)]
+
+
 @pytest.mark.parametrize("boots", [("a", "b"), ("a", "a"), ("", "")])
 async def test_after_a_new_boot_done_chunks_are_read_before_they_are_trusted(
     tmp_path: Path, boots: tuple[str, str]

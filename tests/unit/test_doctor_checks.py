@@ -88,6 +88,13 @@ def test_daemon_not_running_is_a_warning_with_the_command(home: Path) -> None:
     assert "moshid run" in check.todo
 
 
+def test_a_file_in_the_sockets_place_fails(home: Path) -> None:
+    assert only(place.check_socket(machine(home))).state == "ok"
+    (home / "moshid.sock").write_text("")
+    check = only(place.check_socket(machine(home)))
+    assert (check.state, "is a file, no socket" in check.seen) == ("fail", True)
+
+
 def test_lock_held_without_an_answer_fails(home: Path) -> None:
     lock = home / "moshid.lock"
     lock.write_text("4321\n")
@@ -147,6 +154,13 @@ def test_ledger_faults_are_found_and_nothing_is_changed(home: Path, damage: str)
     assert check.state == "fail"
     assert check.todo
     assert path.read_bytes() == before
+
+
+def test_a_ledger_that_is_a_folder_is_to_be_moved_away(home: Path) -> None:
+    (home / "ledger.db").mkdir()
+    check = only(place.check_ledger(machine(home)))
+    assert (check.state, "is a folder" in check.seen) == ("fail", True)
+    assert "Move it away" in check.todo
 
 
 def hub_facts(cache: Path, **more: Any) -> dict[str, Any]:

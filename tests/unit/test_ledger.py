@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from moshid.downloads import plan
 from moshid.downloads.ledger import Blob, Counters, FileRow, JobRow, Ledger, Want
 from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, open_ledger, schema
+from moshid.downloads.ledger_rebuild import mend
 from moshid.downloads.ledger_thread import LedgerThread
 from moshid.errors import LedgerBroken, LedgerTooNew
 
@@ -250,6 +253,18 @@ def test_another_programs_database_is_refused(path: Path) -> None:
         db.commit()
     with pytest.raises(LedgerBroken, match="no download ledger"):
         open_ledger(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "is_told"), [(Path.mkdir, "is a folder, and no file"), (os.mkfifo, "and no file")]
+)
+def test_what_is_no_file_is_to_be_moved_away(
+    path: Path, make: Callable[[Path], None], is_told: str
+) -> None:
+    make(path)
+    with pytest.raises(LedgerBroken, match=is_told) as caught:
+        mend(path)
+    assert "Move it away" in caught.value.hint
 
 
 def test_an_empty_file_becomes_a_ledger(path: Path) -> None:

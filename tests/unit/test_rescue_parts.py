@@ -143,8 +143,10 @@ def test_a_donor_knows_its_parts() -> None:
 
 @pytest.mark.parametrize("path", ["relative", "~/x", "/no/such", "/dev/null", "/a\0b"])
 def test_bad_sources_are_refused(path: str) -> None:
-    with pytest.raises(InvalidParams, match="from"):
+    with pytest.raises(InvalidParams, match="from") as caught:
         check_sources([path])
+    assert ("starting with /" in caught.value.hint) == ("absolute" in caught.value.message)
+    assert ("absolute" in caught.value.message) == (path[0] != "/" or "\0" in path)
 
 
 def test_sources_are_normalised(tmp_path: Path) -> None:

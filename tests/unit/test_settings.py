@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moshid import settings
+from moshid.audio import wav
 from moshid.errors import BadSettings, SocketPathTooLong
 from moshid.service.environment import job_environment
 
@@ -16,6 +17,12 @@ def test_defaults_follow_the_home(tmp_path: Path) -> None:
     assert found.socket == tmp_path / "h" / "moshid.sock"
     assert found.ledger == tmp_path / "h" / "ledger.db"
     assert found.default_model == "moshiko"
+
+
+def test_a_recording_may_be_as_long_as_a_wav_can(tmp_path: Path) -> None:
+    most = {"talk_record_max_bytes": str(wav.FILE_BYTES_MAX)}
+    found = settings.load(most, {"MOSHID_HOME": str(tmp_path)})
+    assert found.talk_record_max_bytes == wav.FILE_BYTES_MAX == settings.RECORD_BYTES_MAX
 
 
 def test_the_platform_names_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +52,7 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("keep_alive = 'soon'", "keep_alive: 'soon' is no duration: write seconds"),
         ("keep_alive = -1", "keep_alive: '-1' is not between 0 and a year"),
         ("model_step_timeout_s = 0", "model_step_timeout_s may not be 0"),
+        ("talk_record_max_bytes = 99999999999", r"over 4293918720 \(4.29 GB\): a WAV cannot"),
         ("log_level = 'loud'", "log_level: 'loud' is none of debug"),
         ("a = [", "not TOML"),
     ],

@@ -302,8 +302,9 @@ async def test_old_transcripts_are_pruned(
     ],
 )
 async def test_bad_requests(talks: TalkService, wrong: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidParams, match=says):
+    with pytest.raises(InvalidParams, match=says) as caught:
         await talks.start(TalkRequest(**wrong), "me")
+    assert ("starting with /" in caught.value.hint) == (says == "absolute")
     assert talks.status()["session"] is None
 
 

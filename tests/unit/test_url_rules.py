@@ -55,8 +55,9 @@ def test_what_is_quoted_goes_over_the_line_as_it_is() -> None:
 
 @pytest.mark.parametrize("output", ["f", "./f", "", "/", "/a/", "/a/..", "/a/.", "/a\0b"])
 def test_an_output_is_the_absolute_path_of_a_file(output: str) -> None:
-    with pytest.raises(InvalidParams):
+    with pytest.raises(InvalidParams) as caught:
         check_output(output)
+    assert ("starting with /" in caught.value.hint) == (output[:1] != "/" or "\0" in output)
 
 
 def test_an_output_is_known_by_its_shortest_path() -> None:

@@ -22,7 +22,7 @@ def register(commands: Commands) -> None:
         "verify",
         _verify,
         "read a model's files again and compare them with their digests",
-        more="Exits 1 when a file is bad or missing.",
+        more="Exits 1 when a file is bad, missing or incomplete.",
     )
     parser.add_argument("target", metavar="MODEL|REPO|URL", nargs="?", help="what to verify")
     parser.add_argument("--repair", action="store_true", help="fetch the bad chunks again")
@@ -37,9 +37,42 @@ def _verify(ctx: Context, args: argparse.Namespace) -> int:
     with connection:
         result = connection.call("download.verify", params)
     ctx.emit(result, _text(result))
-    if not (result.get("ok") or args.repair):
-        ctx.say(f"fetch what is bad again: moshi-client verify {args.target} --repair")
-    return EXIT_OK if result.get("ok") else EXIT_FAILED
+    lacks = _lacks(result)
+    if _is_damaged(result) and not args.repair:
+        named = f"{args.target} " if args.target else ""
+        ctx.say(f"fetch what is bad again: moshi-client verify {named}--repair")
+    elif lacks and not _is_finished(result):
+        ctx.say(_how_to_go_on(result, args.target))
+    return EXIT_OK if result.get("ok") and not lacks else EXIT_FAILED
+
+
+def _lacking(result: Json) -> list[Json]:
+    """The files that are not all there."""
+    return [f for f in result["files"] if f.get("missing") or f.get("missing_bytes")]
+
+
+def _lacks(result: Json) -> bool:
+    """Whether there is more to come; a download that stopped early knows no files yet."""
+    return bool(_lacking(result)) or not (result["files"] or _is_finished(result))
+
+
+def _is_damaged(result: Json) -> bool:
+    """Whether there is something for --repair; what an unfinished download has not brought yet is
+    not."""
+    if result.get("ok") or _is_finished(result):
+        return not result.get("ok")
+    return any(not (f.get("ok") or f.get("missing")) for f in result["files"])
+
+
+def _is_finished(result: Json) -> bool:
+    return result.get("state") in (None, "done")
+
+
+def _how_to_go_on(result: Json, target: str | None) -> str:
+    state = result.get("state")
+    if state in ("paused", "failed", "cancelled"):
+        return f"the download is {state}; let it go on: moshi-client resume {target or 'JOB'}"
+    return f"the download is {state}: verify again when it is done"
 
 
 def _text(result: Json) -> str:
@@ -48,16 +81,33 @@ def _text(result: Json) -> str:
     if result.get("repaired_bytes"):
         chunks = render.count(result.get("repaired_chunks") or 0, "bad chunk")
         lines.append(f"repaired: {chunks}, {render.size(result['repaired_bytes'])} fetched again")
-    lines.append("all files are right" if result.get("ok") else "some files are wrong")
-    return "\n".join(lines)
+    return "\n".join([*lines, _summary(result)])
+
+
+def _summary(result: Json) -> str:
+    if not _lacks(result):
+        return "all files are right" if result.get("ok") else "some files are wrong"
+    if _is_finished(result):
+        return "some files are wrong"
+    if not result["files"]:
+        return "nothing is there yet"
+    rest = "some of what is there is wrong" if _is_damaged(result) else "what is there is right"
+    return f"{render.count(len(_lacking(result)), 'file')} not all there yet; {rest}"
 
 
 def _verdict(file: Json) -> str:
     if file.get("missing"):
         return "missing"
+    if file.get("missing_bytes"):
+        rest = "what is there is right" if file.get("ok") else _bad(file)
+        return f"incomplete, {render.size(file['missing_bytes'])} missing; {rest}"
     if file.get("ok"):
         mended = file.get("mended_chunks") or []
         return f"ok, mended {_chunks(mended, 'chunk')}" if mended else "ok"
+    return _bad(file)
+
+
+def _bad(file: Json) -> str:
     bad = file.get("bad_chunks") or []
     return _chunks(bad, "bad chunk") if bad else "bad"
 

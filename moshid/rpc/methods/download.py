@@ -203,8 +203,11 @@ async def limits(app: App, _caller: Caller, p: LimitsParams) -> dict[str, Any]:
 async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
     """Read a model's files again and name what is bad; ``repair`` fetches exactly that.
 
-    Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing, mended_chunks}],
-    repaired_bytes, repaired_chunks}``.
+    ``ok``: what has come is right; a file is all there if ``missing_bytes`` is 0. ``missing``:
+    nothing of it is there. ``state`` is the job's, null without a job; what an unfinished one has
+    not brought yet is no damage, and comes with ``download.resume``. Result: ``{ok, files: [{path,
+    size, digest, ok, bad_chunks, missing, mended_chunks, missing_bytes}], repaired_bytes,
+    repaired_chunks, state}``.
     """
     name = p.id or one_name(p.model, p.repo, app.settings.default_model)
     report = await app.downloads.verify(await app.library.repository(name), repair=p.repair)
