@@ -95,7 +95,11 @@ class Context:
             OutputFailed: it cannot be written. A reader that has gone is a BrokenPipeError.
         """
         try:
-            self.out.write(text)
+            try:
+                self.out.write(text)
+            except UnicodeEncodeError:  # a path that is not UTF-8, as one of ours may be
+                code = self.out.encoding
+                self.out.write(text.encode(code, "backslashreplace").decode(code))
             self.out.flush()
         except BrokenPipeError:
             raise
