@@ -132,9 +132,14 @@ class Connection:
             if "method" in message:
                 return message["method"], message.get("params") or {}
 
-    def follow(self) -> Iterator[tuple[str, Json]]:
-        """Notifications as they come, without end; ConnectionLost when the daemon goes."""
+    def follow(self, wait: Callable[[int], None] | None = None) -> Iterator[tuple[str, Json]]:
+        """Notifications as they come, without end; ConnectionLost when the daemon goes.
+
+        ``wait``: waits until the descriptor that it is given can be read, or raises.
+        """
         while True:
+            if wait is not None and not self._notifications and b"\n" not in self._buffer:
+                wait(self._sock.fileno())
             notification = self.take()
             if notification is not None:
                 yield notification

@@ -192,6 +192,36 @@ def test_ctrl_c_in_a_call_cancels_the_request(daemon: FakeDaemon) -> None:
     assert daemon.wait_for("$/cancelRequest") == {"id": 3}
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("events",),
+        ("ps", "--follow"),
+        ("downloads", "--follow"),
+        ("download", "demo", "--json", "--follow"),
+        ("logs", "-f"),
+    ],
+    ids=lambda args: str(args[0]),
+)
+def test_a_reader_that_goes_away_is_noticed_without_any_event(
+    daemon: FakeDaemon, args: tuple[str, ...]
+) -> None:
+    job = {"id": "j", "repo": "kyutai/x", "state": "paused"}
+    daemon.replies["events.subscribe"] = {"snapshot": {"download": {"jobs": [job]}}}
+    daemon.replies["download.start"] = {"job": job, "created": False}
+    (daemon.path.parent / "moshid.log").write_text("a line\n")
+    with start_client(daemon.path.parent, *args) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        try:
+            assert process.wait(10) == 1
+        finally:
+            process.kill()
+        assert "error" not in process.stderr.read()
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon) -> None:
     with start_client(daemon.path.parent, "events") as process:
         assert process.stdout is not None

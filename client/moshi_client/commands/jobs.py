@@ -76,7 +76,7 @@ def _follow(ctx: Context, connection: Connection, name: str | None) -> None:
     for job in jobs:
         if only in (None, job.get("id")):
             ctx.emit({"job": job}, progress.job_line(job))
-    for _, event in connection.follow():
+    for _, event in connection.follow(ctx.wait):
         job = (event.get("data") or {}).get("job")
         if job and only in (None, job.get("id")):
             ctx.emit(event["data"], _change_line(event["data"]))
