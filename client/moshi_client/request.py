@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+_HINT = "What is sent to the daemon has to be UTF-8."
 _PATH_HINT = "Paths that are sent to the daemon have to be UTF-8: rename it, or name a link to it."
 
 
@@ -44,7 +45,7 @@ def check(value: object, name: str = "") -> None:
     """
     match value:
         case str() if escaped(value) != value:
-            hint = _PATH_HINT if "/" in value else "What is sent to the daemon has to be UTF-8."
+            hint = _PATH_HINT if value.startswith("/") else _HINT
             raise Unsendable(name, f"'{escaped(value)}' is not UTF-8", hint)
         case float() if not math.isfinite(value):
             raise Unsendable(name, f"{value} is no number that can be sent")
