@@ -17,6 +17,7 @@ from moshi_client.errors import (
     ClientError,
     OutputFailed,
     RemoteError,
+    Unsendable,
     UsageError,
 )
 
@@ -133,6 +134,8 @@ def main(
     except ClientError as e:
         if isinstance(e, RemoteError) and e.kind == "rpc.invalid_params":
             usage.speak_of_flags(e, commands.parsers[args.command])
+        if isinstance(e, Unsendable):
+            usage.name_the_flag(e, commands.parsers[args.command])
         ctx.report(e)
         if isinstance(e, OutputFailed):
             _discard_output()

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from moshi_client import places
+from moshi_client import places, reader
 from moshi_client.errors import ClientError, DaemonNotRunning, OutputFailed
 from moshi_client.wire import Connection
 
@@ -95,12 +95,24 @@ class Context:
             OutputFailed: it cannot be written. A reader that has gone is a BrokenPipeError.
         """
         try:
-            self.out.write(text)
+            try:
+                self.out.write(text)
+            except UnicodeEncodeError:  # a path that is not UTF-8, as one of ours may be
+                code = self.out.encoding
+                self.out.write(text.encode(code, "backslashreplace").decode(code))
             self.out.flush()
         except BrokenPipeError:
             raise
         except OSError as e:
             raise OutputFailed(f"the output cannot be written: {e.strerror}") from e
+
+    def wait(self, fd: int | None = None, timeout_s: float | None = None) -> None:
+        """Wait until ``fd`` can be read, or the time (in seconds) is up, to write on stdout then.
+
+        Raises:
+            BrokenPipeError: whoever read stdout has gone.
+        """
+        reader.wait(self.out, fd, timeout_s)
 
     def say(self, text: str) -> None:
         """Something worth knowing, on stderr; nothing with --json."""

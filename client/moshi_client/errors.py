@@ -5,6 +5,7 @@
     ClientError                1  client.failed
     ├─ OutputFailed            1  client.failed
     ├─ UsageError              2  client.usage
+    │  └─ Unsendable           2  client.usage
     ├─ DaemonNotRunning        3  client.not_running
     │  └─ ConnectionLost       3  client.connection_lost
     ├─ ProtocolMismatch        4  client.protocol_mismatch
@@ -56,6 +57,15 @@ class UsageError(ClientError):
 
     exit_code = EXIT_USAGE
     kind = "client.usage"
+
+
+class Unsendable(UsageError):
+    """A value that no JSON text in UTF-8 can carry; ``name``: the parameter's, ``what``: why."""
+
+    def __init__(self, name: str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{name}: {what}", hint)
+        self.name = name
+        self.what = what
 
 
 class DaemonNotRunning(ClientError):

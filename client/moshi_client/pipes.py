@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 3840
 """One frame: little waits here."""
 
+READER_GONE = "the output cannot be written: whoever read it has gone"
+
 
 class Pipes:
     """The FIFOs of one talk; a context, at whose end nothing of them is left."""
@@ -30,7 +32,7 @@ class Pipes:
         self._fds: dict[str, int] = {}
         self._paths: dict[str, str] = {}
         self._out_thread: Thread | None = None
-        self._failure: Exception | None = None
+        self._failure: ClientError | None = None
 
     def __enter__(self) -> Pipes:
         return self
@@ -90,8 +92,8 @@ class Pipes:
         """After the talk: was all that came and went copied?
 
         Raises:
-            BrokenPipeError: whoever read stdout has gone.
-            ClientError: stdin could not be read, or stdout not be written.
+            ClientError: stdin could not be read, or stdout not be written; also when its reader
+                has gone, which is why the talk ended.
         """
         if self._failure is not None:
             raise self._failure
@@ -110,7 +112,7 @@ class Pipes:
         try:
             while data := os.read(reader, BLOCK_BYTES):
                 if not _write_all(1, data):
-                    self._failure = BrokenPipeError()
+                    self._failure = OutputFailed(READER_GONE)
                     return
         except OSError as e:
             self._failure = OutputFailed(f"the output cannot be written: {e.strerror}")

@@ -77,6 +77,12 @@ class ProgressLine:
         return due
 
 
+def job_name(job: Json) -> str:
+    """What a job fetches; of a URL, which several may fetch, also to where."""
+    name = str(job.get("repo") or job.get("id"))
+    return f"{name} to {job['output']}" if job.get("output") else name
+
+
 def job_line(job: Json, bar_width: int = 20, *, columns: int | None = None) -> str:
     """A download job as one line: name, bar, share, bytes, rate, time left, state.
 
@@ -100,7 +106,7 @@ _LEAST_FIRST = ("bar", "name", "bytes", "rate", "state", "eta")
 
 def _job_parts(job: Json, bar_width: int) -> dict[str, str]:
     total, done = job.get("bytes_total") or 0, job.get("bytes_done") or 0
-    parts = {"name": str(job.get("repo") or job.get("id"))}
+    parts = {"name": job_name(job)}
     if total:
         share = done / total
         parts["bar"] = render.bar(share, bar_width)

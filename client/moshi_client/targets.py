@@ -3,6 +3,8 @@ apart."""
 
 from __future__ import annotations
 
+import math
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +27,23 @@ def given(args: argparse.Namespace, *names: str) -> Json:
     """The arguments among ``names`` that were given, by name: the daemon knows the defaults."""
     values = {name: getattr(args, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def number(text: str) -> float:
+    """The number that a flag was given; the type of such flags.
+
+    Raises:
+        ArgumentTypeError: it is none, or one that is not finite, which JSON cannot carry.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return value
 
 
 def add_keep_alive(parser: argparse.ArgumentParser) -> None:

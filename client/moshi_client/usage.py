@@ -1,4 +1,4 @@
-"""The daemon's words about a wrong parameter, said of the flag that it was given by. Pure."""
+"""Words about a wrong parameter, said of the flag that it was given by. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from moshi_client.errors import RemoteError
+    from moshi_client.errors import RemoteError, Unsendable
 
 _AT = re.compile(r"^[a-z.]+: (?P<what>.+) - at `\$\.(?P<name>\w+)\S*`$")
 
@@ -18,7 +18,7 @@ def speak_of_flags(error: RemoteError, parser: argparse.ArgumentParser) -> None:
 
     Of a command that hands parameters on as they are (``call``), nothing is changed.
     """
-    if any(action.dest == "params" for action in parser._actions):
+    if _hands_on(parser):
         return
     message = error.message
     if found := _AT.match(message):
@@ -32,3 +32,19 @@ def speak_of_flags(error: RemoteError, parser: argparse.ArgumentParser) -> None:
                 message = f"--{message}"  # a parameter whose name is a word of Python's, as from
     error.message = message
     error.hint = f"See {parser.prog} --help."
+
+
+def name_the_flag(error: Unsendable, parser: argparse.ArgumentParser) -> None:
+    """Have ``error`` name ``parser``'s flag in place of the parameter, where there is one."""
+    if _hands_on(parser):
+        return
+    name = error.name.partition("[")[0]
+    for action in parser._actions:
+        shown = str(action.option_strings[-1] if action.option_strings else action.metavar)
+        if name in (action.dest, shown.lstrip("-")):
+            error.message = f"{shown}: {error.what}"
+
+
+def _hands_on(parser: argparse.ArgumentParser) -> bool:
+    """Whether it is of a command that takes parameters as they are."""
+    return any(action.dest == "params" for action in parser._actions)

@@ -27,10 +27,14 @@ RETRY_INTERVAL_S = 0.25
 class JobWatch:
     """Starts a job and shows its progress until it is done, failed or cancelled."""
 
-    def __init__(self, ctx: Context, *, patience_s: float, on_job: Callable[[Json], None]) -> None:
+    def __init__(
+        self, ctx: Context, *, patience_s: float, on_job: Callable[[Json], None], writes: bool
+    ) -> None:
+        """``writes``: whether ``on_job`` writes on stdout, whose reader may go."""
         self._ctx = ctx
         self._patience_s = patience_s
         self._on_job = on_job
+        self._wait = ctx.wait if writes else None
         self._line = progress.ProgressLine(ctx)
         self.job: Json | None = None
         self.created = False
@@ -61,7 +65,7 @@ class JobWatch:
             job = self._show(started["job"])
         else:
             job = self._show(connection.call("download.get", {"id": self.job["id"]})["job"])
-        updates = connection.follow()
+        updates = connection.follow(self._wait)
         while job["state"] not in FINAL_STATES:
             _, event = next(updates)
             data = event.get("data") or {}

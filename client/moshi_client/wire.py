@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 
-from moshi_client import __version__
+from moshi_client import __version__, request
 from moshi_client.errors import (
     ClientError,
     ConnectionLost,
@@ -96,6 +96,7 @@ class Connection:
         Raises:
             RemoteError: the daemon answered with an error.
             ConnectionLost: the daemon went away.
+            Unsendable: a parameter cannot be said in JSON; nothing has been sent.
         """
         self._last_id += 1
         request_id = self._last_id
@@ -131,9 +132,14 @@ class Connection:
             if "method" in message:
                 return message["method"], message.get("params") or {}
 
-    def follow(self) -> Iterator[tuple[str, Json]]:
-        """Notifications as they come, without end; ConnectionLost when the daemon goes."""
+    def follow(self, wait: Callable[[int], None] | None = None) -> Iterator[tuple[str, Json]]:
+        """Notifications as they come, without end; ConnectionLost when the daemon goes.
+
+        ``wait``: waits until the descriptor that it is given can be read, or raises.
+        """
         while True:
+            if wait is not None and not self._notifications and b"\n" not in self._buffer:
+                wait(self._sock.fileno())
             notification = self.take()
             if notification is not None:
                 yield notification
@@ -175,7 +181,7 @@ class Connection:
                 return result
 
     def _send(self, message: Json) -> None:
-        line = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False).encode() + b"\n"
+        line = request.line(message)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._sock.sendall(line)

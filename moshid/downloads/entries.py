@@ -18,6 +18,7 @@ from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobError
 from moshid.downloads.ledger import JobRow, Ledger
 from moshid.downloads.meter import count_refetched, counters_of
+from moshid.downloads.output import output_of
 from moshid.downloads.runner import load_files
 from moshid.downloads.site import site_of
 from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
@@ -219,6 +220,7 @@ def new_id() -> str:
 
 
 def _entry_of(row: JobRow) -> Entry:
+    output = output_of(row.endpoint)
     job = Job(
         id=row.id,
         repo=row.repo,
@@ -233,5 +235,6 @@ def _entry_of(row: JobRow) -> Entry:
         error=msgspec.convert(json.loads(row.error), JobError) if row.error else None,
         priority=Priority.of_rank(row.priority),
         limit_bps=row.limit_bps,
+        output=None if output is None else str(output),
     )
     return Entry(job, row)

@@ -42,7 +42,7 @@ class Job(msgspec.Struct):
 
     bytes_fetched counts what came over the line; bytes_rescued what was on disk already;
     bytes_refetched what had to come twice. ``eta_s`` is None while nothing comes; ``limit_bps`` is
-    the job's own, in bytes per second.
+    the job's own, in bytes per second; ``output``, where the file of a URL goes.
     """
 
     id: str
@@ -65,6 +65,7 @@ class Job(msgspec.Struct):
     error: JobError | None = None
     priority: Priority = Priority.NORMAL
     limit_bps: int | None = None
+    output: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready picture of the job now."""

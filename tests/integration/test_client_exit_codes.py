@@ -95,6 +95,15 @@ def test_a_stale_socket_is_not_running(home: Path) -> None:
         ("help", "nonsense"),
         ("tui", "--in", "-"),
         ("status", "--socket", "/" + "x" * 200),
+        ("talk", "--seconds", "nan"),
+        ("talk", "--text-temperature", "inf"),
+        ("tui", "--audio-top-p", "NaN"),
+        ("tui", "--in", "/tmp/\udcff.wav"),
+        ("call", "talk.set", "volume=NaN"),
+        ("call", "talk.set", "volume=1e999"),
+        ("call", "talk.set", '{"volume":NaN}'),
+        ("call", "download.start", "model=\udcff\udcfe"),
+        ("call", "download.start", 'model="\\ud800"'),
     ],
     ids=lambda args: " ".join(args)[:40] or "nothing",
 )
@@ -181,6 +190,36 @@ def test_ctrl_c_in_a_call_cancels_the_request(daemon: FakeDaemon) -> None:
         process.communicate()
     assert process.returncode == 130
     assert daemon.wait_for("$/cancelRequest") == {"id": 3}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("events",),
+        ("ps", "--follow"),
+        ("downloads", "--follow"),
+        ("download", "demo", "--json", "--follow"),
+        ("logs", "-f"),
+    ],
+    ids=lambda args: str(args[0]),
+)
+def test_a_reader_that_goes_away_is_noticed_without_any_event(
+    daemon: FakeDaemon, args: tuple[str, ...]
+) -> None:
+    job = {"id": "j", "repo": "kyutai/x", "state": "paused"}
+    daemon.replies["events.subscribe"] = {"snapshot": {"download": {"jobs": [job]}}}
+    daemon.replies["download.start"] = {"job": job, "created": False}
+    (daemon.path.parent / "moshid.log").write_text("a line\n")
+    with start_client(daemon.path.parent, *args) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        try:
+            assert process.wait(10) == 1
+        finally:
+            process.kill()
+        assert "error" not in process.stderr.read()
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon) -> None:

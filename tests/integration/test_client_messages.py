@@ -75,6 +75,64 @@ def test_an_unknown_word_comes_with_the_help_of_its_command(
     )
 
 
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (("talk", "--in", "/tmp/ü\udcff.wav"), "--in: '/tmp/ü\\xff.wav' is not UTF-8"),
+        (("talk", "--record", "/tmp/\udcff"), "--record: '/tmp/\\xff' is not UTF-8"),
+        (("download", "a/\udcff"), "repo: 'a/\\xff' is not UTF-8"),
+        (("download", "demo", "--from", "/\udcff"), "--from: '/\\xff' is not UTF-8"),
+        (("download", "demo", "--file", "\udcff"), "--file: '\\xff' is not UTF-8"),
+        (("events", "\udcff"), "TOPIC: '\\xff' is not UTF-8"),
+        (("call", "x.y", "model=\udcff\udcfe"), "model: '\\xff\\xfe' is not UTF-8"),
+        (("call", "x.y", 'model="\\ud800"'), "model: '\\ud800' is not UTF-8"),
+        (("call", "x.y", '{"a": {"b": ["\\ud800"]}}'), "a.b[0]: '\\ud800' is not UTF-8"),
+        (("call", "x.y", "\udcff=1"), "the name of a parameter: '\\xff' is not UTF-8"),
+        (("call", "\udcff"), "method: '\\xff' is not UTF-8"),
+    ],
+    ids=lambda value: ascii(value),
+)
+def test_text_that_is_not_utf_8_is_not_sent(
+    daemon: FakeDaemon, args: tuple[str, ...], shown: str
+) -> None:
+    done = run_client(daemon.path.parent, *args)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {shown}\nhint: ")
+    assert ("Paths that are sent" in done.stderr) == ("'/" in shown)
+    methods = {method for method, _ in daemon.calls}
+    assert methods <= {"daemon.hello", "events.subscribe", "model.list"}
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (("talk", "--seconds", "nan"), "argument --seconds: 'nan' is no number"),
+        (("talk", "--seconds", "x"), "argument --seconds: 'x' is no number"),
+        (("talk", "--text-temperature", "inf"), "argument --text-temperature: 'inf' is no number"),
+        (("call", "talk.set", "volume=NaN"), "volume: nan is no number that can be sent"),
+        (
+            ("call", "talk.set", '{"volume":[1e999]}'),
+            "volume[0]: inf is no number that can be sent",
+        ),
+    ],
+    ids=str,
+)
+def test_numbers_that_are_none_are_not_sent(
+    daemon: FakeDaemon, args: tuple[str, ...], shown: str
+) -> None:
+    done = run_client(daemon.path.parent, *args)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {shown}\n")
+    assert daemon.calls == []
+
+
+def test_a_home_that_is_not_utf_8_is_shown_escaped(daemon: FakeDaemon) -> None:
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}  # as in a locale like en_US.UTF-8
+    done = run_client(daemon.path.parent, "doctor", "--home", "/none/\udcff", **strict)
+    assert done.returncode == 3
+    assert "/none/\\udcff/moshid.sock" in done.stdout
+
+
 def test_no_number_of_lines_is_said_so(daemon: FakeDaemon) -> None:
     done = run_client(daemon.path.parent, "logs", "-n", "-3")
     assert "argument -n: '-3' is no number of lines" in done.stderr

@@ -112,6 +112,23 @@ def test_failures_have_their_exit_codes_and_kinds(world: World) -> None:
     assert (world.folder / "mine").read_text() == "mine"
 
 
+def test_two_outputs_of_one_url_are_told_apart(world: World) -> None:
+    url = "http://127.0.0.1:9/f"
+    for name in ("a", "b"):
+        line = ("download", url, "--sha256", RIGHT, "--output", name, "--detach")
+        assert client(world, *line)[0] == 0
+    world.kill_daemon()
+    world.start_daemon()
+    jobs = client(world, "downloads")[1]["jobs"]
+    assert [job["output"] for job in jobs] == [str(world.folder / name) for name in ("a", "b")]
+    for command in ("pause", "cancel", "verify", "downloads"):
+        code, _, err = client(world, command, url)
+        assert (code, json.loads(err)["error"]["kind"]) == (2, "client.usage")
+        assert all(job["id"] in err and job["output"] in err for job in jobs)
+    assert client(world, "cancel", jobs[1]["id"])[0] == 0
+    assert client(world, "cancel", url)[1]["job"]["id"] == jobs[0]["id"]
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from moshi_client import render
+from moshi_client import render, request
 from moshi_client.errors import EXIT_OK, UsageError
 
 TYPE_CHECKING = False
@@ -36,6 +36,7 @@ def register(commands: Commands) -> None:
 
 def _call(ctx: Context, args: argparse.Namespace) -> int:
     params = parse_params(args.params)
+    request.check(params)  # before any daemon is asked
     connection, _ = ctx.connect()
     with connection:
         result = connection.call(args.method, params)

@@ -95,6 +95,7 @@ def _download(ctx: Context, args: argparse.Namespace) -> int:
         ctx,
         patience_s=args.patience,
         on_job=lambda job: ctx.emit({"job": job}, "") if one_a_line else None,
+        writes=one_a_line,
     )
     try:
         job = watch.run(connection, params)

@@ -41,7 +41,7 @@ def _events(ctx: Context, args: argparse.Namespace) -> int:
         subscribed = connection.call("events.subscribe", {"topics": topics})
         snapshot = subscribed.get("snapshot") or {}
         ctx.emit({"snapshot": snapshot}, f"snapshot  {json.dumps(snapshot, ensure_ascii=False)}")
-        for method, params in connection.follow():
+        for method, params in connection.follow(ctx.wait):
             if method == "events.lagged":
                 ctx.emit({"lagged": params}, f"lagged    {params.get('dropped')} events were lost")
             elif method == "event":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moshi_client import limits, progress, render
+from moshi_client import limits, naming, progress, render
 from moshi_client.errors import EXIT_OK, RemoteError
 
 TYPE_CHECKING = False
@@ -52,6 +52,8 @@ def _list(ctx: Context, args: argparse.Namespace) -> int:
     changes = limits.of_job(args) if args.job else limits.limits(args)
     connection, _ = ctx.connect()
     with connection:
+        if args.job:
+            args.job = naming.one_job(connection, args.command, args.job)
         if changes and args.job:
             _of_job(connection, "download.set", args.job, changes)
         elif changes:
@@ -76,7 +78,7 @@ def _follow(ctx: Context, connection: Connection, name: str | None) -> None:
     for job in jobs:
         if only in (None, job.get("id")):
             ctx.emit({"job": job}, progress.job_line(job))
-    for _, event in connection.follow():
+    for _, event in connection.follow(ctx.wait):
         job = (event.get("data") or {}).get("job")
         if job and only in (None, job.get("id")):
             ctx.emit(event["data"], _change_line(event["data"]))
@@ -97,7 +99,7 @@ def _jobs_table(jobs: list[Json]) -> str:
     rows = [
         (
             job.get("id"),
-            job.get("repo"),
+            progress.job_name(job),
             job.get("state"),
             f"{progress.job_fraction(job) * 100:.0f} %",
             render.size(job.get("bytes_total")),
@@ -116,9 +118,10 @@ def _jobs_table(jobs: list[Json]) -> str:
 def _change(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect()
     with connection:
-        result = _of_job(connection, f"download.{args.command}", args.job)
+        name = naming.one_job(connection, args.command, args.job)
+        result = _of_job(connection, f"download.{args.command}", name)
     job = result["job"]
-    ctx.emit(result, f"{job.get('repo') or job.get('id')}: {_DONE[args.command]}")
+    ctx.emit(result, f"{progress.job_name(job)}: {_DONE[args.command]}")
     return EXIT_OK
 
 

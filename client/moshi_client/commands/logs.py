@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import deque
 
 from moshi_client.errors import EXIT_OK, ClientError, DaemonNotRunning
@@ -87,7 +86,7 @@ def follow(ctx: Context, path: str, file: TextIO) -> None:
             if line := _whole_line(file):
                 _emit_line(ctx, line)
             elif (fresh := _reopened(path, file)) is None:
-                time.sleep(POLL_INTERVAL_S)
+                ctx.wait(timeout_s=POLL_INTERVAL_S)
             else:
                 for line in file.read().splitlines():
                     _emit_line(ctx, line)

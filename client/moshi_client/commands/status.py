@@ -98,7 +98,7 @@ def _ps(ctx: Context, args: argparse.Namespace) -> int:
         if args.follow:
             snapshot = connection.call("events.subscribe", {"topics": ["model"]})["snapshot"]
             _emit_ps(ctx, (snapshot.get("model") or {}).get("status") or {}, header=True)
-            for _, event in connection.follow():
+            for _, event in connection.follow(ctx.wait):
                 if status := (event.get("data") or {}).get("status"):
                     _emit_ps(ctx, status, header=False)
         _emit_ps(ctx, connection.call("model.status"), header=True)

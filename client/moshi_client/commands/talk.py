@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stdout, and the transcript to stderr",
     )
     add("--fast", action="store_true", default=None, help="with files: not at real time")
-    add("--seconds", type=float, metavar="N", help="stop after so long")
+    add("--seconds", type=targets.number, metavar="N", help="stop after so long")
     add("--record", metavar="DIR", help="keep both sides' sound and the transcript there")
     add("--engine", choices=("moshi", "echo"), help="echo: a sound check without any model")
     _add_hearing(parser)
@@ -106,16 +106,24 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     """How tokens are drawn, by the field's names. The daemon knows the defaults and the limits."""
     for kind, top_k in (("text", 25), ("audio", 250)):
         parser.add_argument(
-            f"--{kind}-temperature", type=float, metavar="T", help="default: 0.8; 0 is greedy"
+            f"--{kind}-temperature",
+            type=targets.number,
+            metavar="T",
+            help="default: 0.8; 0 is greedy",
         )
         parser.add_argument(
             f"--{kind}-top-k", type=int, metavar="K", help=f"default: {top_k}; 0 is all"
         )
         parser.add_argument(
-            f"--{kind}-top-p", type=float, metavar="P", help="default: 1, which is all"
+            f"--{kind}-top-p", type=targets.number, metavar="P", help="default: 1, which is all"
         )
     add = parser.add_argument
-    add("--text-repetition-penalty", type=float, metavar="R", help="default: 1, which is none")
+    add(
+        "--text-repetition-penalty",
+        type=targets.number,
+        metavar="R",
+        help="default: 1, which is none",
+    )
     add("--text-repetition-window", type=int, metavar="N", help="over so many text tokens (64)")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from moshi_client import request
 from moshi_client.commands import talk
 from moshi_client.errors import EXIT_FAILED, EXIT_OK, UsageError
 
@@ -39,6 +40,7 @@ def _tui(ctx: Context, args: argparse.Namespace) -> int:
             "stdin and stdout are the screen's: --in and --out want files", "Name one."
         )
     params = talk.start_params(args)
+    request.check(params)
     if ctx.json:
         return _snapshot(ctx)
     fd_in, fd_out = _terminal_fds(ctx)

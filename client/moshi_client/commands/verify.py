@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moshi_client import render, targets
-from moshi_client.errors import EXIT_FAILED, EXIT_OK
+from moshi_client import naming, render, targets
+from moshi_client.errors import EXIT_FAILED, EXIT_OK, RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
     from moshi_client.cli import Commands
     from moshi_client.context import Context
+    from moshi_client.wire import Connection
 
     Json = dict[str, Any]
+
+PATIENCE_S = 0.5
 
 
 def register(commands: Commands) -> None:
@@ -30,12 +33,11 @@ def register(commands: Commands) -> None:
 
 def _verify(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect(uses_cache=True)
-    params = targets.model_or_repo(args.target)
-    if args.repair:
-        params["repair"] = True
-    ctx.say("reading every byte; this takes a while")
     with connection:
-        result = connection.call("download.verify", params)
+        params = _meant(connection, args.target)
+        if args.repair:
+            params["repair"] = True
+        result = _verified(ctx, connection, params, args.target)
     ctx.emit(result, _text(result))
     lacks = _lacks(result)
     if _is_damaged(result) and not args.repair:
@@ -73,6 +75,31 @@ def _how_to_go_on(result: Json, target: str | None) -> str:
     if state in ("paused", "failed", "cancelled"):
         return f"the download is {state}; let it go on: moshi-client resume {target or 'JOB'}"
     return f"the download is {state}: verify again when it is done"
+
+
+def _meant(connection: Connection, target: str | None) -> Json:
+    if "://" in (target or ""):
+        return {"id": naming.one_job(connection, "verify", str(target))}
+    return targets.model_or_repo(target)
+
+
+def _verified(ctx: Context, connection: Connection, params: Json, target: str | None) -> Json:
+    """The report; that reading takes a while is said once it does."""
+    import threading
+
+    note = threading.Timer(PATIENCE_S, ctx.say, ("reading every byte; this takes a while",))
+    note.start()
+    try:
+        return connection.call("download.verify", params)
+    except RemoteError as e:
+        if e.kind == "download.no_such_job":
+            e.message = f"{target or 'the default model'} has not been downloaded"
+            if "id" not in params:
+                name = f" {target}" if target else ""
+                e.hint = e.data["hint"] = f"Fetch it: moshi-client download{name}."
+        raise
+    finally:
+        note.cancel()
 
 
 def _text(result: Json) -> str:

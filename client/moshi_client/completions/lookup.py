@@ -65,5 +65,7 @@ def _jobs(jobs: list[Json]) -> list[Candidate]:
         repo = str(job.get("repo"))
         is_plain = "://" not in repo and repos.count(repo) == 1
         told = f"{job.get('state')}, {progress.job_fraction(job) * 100:.0f} %"
-        found.append((repo, told) if is_plain else (str(job["id"]), f"{repo}, {told}"))
+        found.append(
+            (repo, told) if is_plain else (str(job["id"]), f"{progress.job_name(job)}, {told}")
+        )
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from moshi_client import progress
 from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK
 from moshi_client.tui.hold import Hold
 from moshi_client.tui.reduce import Step, send_controls
@@ -189,7 +190,7 @@ def _cancel_download(state: State, _key: str, _now_s: float) -> Step:
     if job is None or job.get("state") not in CANCELLABLE:
         return replace(state, note=Note("there is no download to cancel")), []
     cancel = Call("download", "download.cancel", {"id": job.get("id")})
-    name = job.get("repo") or job.get("id")
+    name = progress.job_name(job)
     text = f"Cancel the download of {name} and delete what has come?"
     return replace(state, question=Question(text, (cancel,))), []
 

@@ -81,14 +81,15 @@ async def start(app: App, _caller: Caller, p: DownloadStartParams) -> dict[str, 
 
     With ``url``, ``sha256`` and ``output`` (all three; without ``model``, ``repo``, ``quality``,
     ``revision``, ``files``) it is that file, put at that path once its digest is right; in the job,
-    ``repo`` is the URL and ``commit`` the SHA-256. ``profile``, ``chunk_bytes`` and ``workers``
-    count from now on for a job that there is, too; files that are begun keep their chunks' size. A
-    profile that is named brings its own numbers. ``priority`` (the default is normal) and
-    ``limit_bps`` (bytes a second) are the job's, new or not; see ``download.set``. ``from``:
-    absolute paths of files and folders that may hold bytes of it; what is right there is not
-    fetched. With ``wait`` the answer comes when the job is done, failed or cancelled (if it became
-    part of another one at the same commit: when that one is). Result: ``{job, created}``. Errors:
-    ``model.not_found``, ``download.not_found``, ``download.gated``, ``download.bad_output``, ...
+    ``repo`` is the URL, ``commit`` the SHA-256 and ``output`` the path. ``profile``,
+    ``chunk_bytes`` and ``workers`` count from now on for a job that there is, too; files that are
+    begun keep their chunks' size. A profile that is named brings its own numbers. ``priority`` (the
+    default is normal) and ``limit_bps`` (bytes a second) are the job's, new or not; see
+    ``download.set``. ``from``: absolute paths of files and folders that may hold bytes of it; what
+    is right there is not fetched. With ``wait`` the answer comes when the job is done, failed or
+    cancelled (if it became part of another one at the same commit: when that one is). Result:
+    ``{job, created}``. Errors: ``model.not_found``, ``download.not_found``, ``download.gated``,
+    ``download.bad_output``, ...
     """
     priority = Priority(p.priority) if p.priority else None
     limit_bps = SAME if p.limit_bps is msgspec.UNSET else p.limit_bps
