@@ -145,7 +145,7 @@ def model_line(status: Json, bar_width: int = 20) -> str:
 def _columns(ctx: Context) -> int:
     import os
 
-    if ctx.env.get("COLUMNS", "").isdigit():
+    if ctx.env.get("COLUMNS", "").isdecimal():
         return max(20, int(ctx.env["COLUMNS"]))
     try:
         columns = os.get_terminal_size(ctx.err.fileno()).columns

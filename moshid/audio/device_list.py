@@ -96,7 +96,7 @@ def _matches(device: Device, wanted: str | int | None) -> bool:
     if wanted is None:
         return device.default
     text = str(wanted).strip()
-    if text.isdigit():
+    if text.isdecimal():
         return device.index == int(text)
     return text.casefold() in device.full_name.casefold()
 

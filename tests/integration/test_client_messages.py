@@ -107,6 +107,7 @@ def test_text_that_is_not_utf_8_is_not_sent(
     ("args", "shown"),
     [
         (("talk", "--seconds", "nan"), "argument --seconds: 'nan' is no number"),
+        (("download", "--patience", "nan"), "argument --patience: 'nan' is no number"),
         (("talk", "--seconds", "x"), "argument --seconds: 'x' is no number"),
         (("talk", "--text-temperature", "inf"), "argument --text-temperature: 'inf' is no number"),
         (("call", "talk.set", "volume=NaN"), "volume: nan is no number that can be sent"),

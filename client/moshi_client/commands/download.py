@@ -73,7 +73,7 @@ def _add_waiting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="with --json: one job a line")
     parser.add_argument(
         "--patience",
-        type=float,
+        type=targets.number,
         default=PATIENCE_S,
         metavar="S",
         help=f"seconds to wait for a daemon that went away (default: {PATIENCE_S:.0f})",

@@ -234,7 +234,7 @@ def start_params(args: argparse.Namespace) -> Json:
     for name in ("input", "output"):
         device = getattr(args, name)
         if device is not None:
-            params[name] = int(device) if device.isdigit() else device
+            params[name] = int(device) if device.isdecimal() else device
     for name in ("in_file", "out_file", "record"):
         path = getattr(args, name)
         if path is not None:
