@@ -247,7 +247,7 @@ def test_a_job_is_its_contract() -> None:
     fields = (
         "id repo revision commit profile state files bytes_total bytes_done bytes_fetched"
         " bytes_rescued bytes_refetched chunks_corrupt retries connections rate_bps eta_s error"
-        " priority limit_bps"
+        " priority limit_bps output"
     )
     picture = job.to_json()
     assert list(picture) == fields.split()
