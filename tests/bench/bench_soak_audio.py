@@ -39,6 +39,7 @@ FILE: Final = "model.safetensors"
 COUNTERS: Final = (
     *("frames", "lagged_frames", "late_frames", "underruns", "overruns", "missed_ms"),
 )
+LOOK_S: Final = 2.0
 Json = dict[str, Any]
 
 
@@ -89,7 +90,7 @@ def soak(minutes: float) -> Json:
             probe.attach()
             time.sleep(2.0)
             probe.play(np.tile(pattern, loops), tail_s=2.0)
-            samples = _watch(world, loops * length / RATE)
+            samples = _watch(world, probe, loops * length / RATE)
             heard = probe.wait(60.0)
             status = world.call("talk.stop")
             xruns = probe.xruns
@@ -110,15 +111,24 @@ def soak(minutes: float) -> Json:
     }
 
 
-def _watch(world: World, seconds: float) -> list[Json]:
-    """Once a minute, what is said and used, until the time is over."""
+def _watch(world: World, probe: JackProbe, seconds: float) -> list[Json]:
+    """Once a minute, what is said and used, until the time is over.
+
+    Who is replaced has other ports: the probe, which the microphone's silence betrays, is attached
+    to them, and what was not heard meanwhile counts as not heard.
+    """
     begun = time.monotonic()
-    samples = []
+    samples: list[Json] = []
     while (gone := time.monotonic() - begun) < seconds:
-        time.sleep(min(60.0, seconds - gone))
+        time.sleep(min(LOOK_S, seconds - gone))
         status = world.call("talk.status")
         if status["session"] is None:
             raise DemoFailed(f"the talk has ended by itself:\n{world.daemon_log()}")
+        if status["silent_input"]:
+            print(f"nothing is heard: attached again\n{world.daemon_log()[-2000:]}", flush=True)
+            probe.attach()
+        if time.monotonic() - begun < 60.0 * (len(samples) + 1):
+            continue
         sample = {name: status[name] for name in COUNTERS}
         sample |= {"at_s": round(time.monotonic() - begun), "told_ms": status["latency_ms"]}
         sample |= _use(world)
