@@ -197,6 +197,11 @@ class JackProbe:
         for port in outputs[:1]:
             self._connect(port, self._ear)
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether what is spoken goes anywhere: the program may have other ports now."""
+        return bool(self._client.get_all_connections(self._mouth))
+
     def play(self, pcm: Samples, *, tail_s: float = 1.0) -> None:
         """From the next cycle on, speak float32 [n] and record, until ``tail_s`` after it."""
         self._to_play = np.pad(np.asarray(pcm, np.float32), (0, round(tail_s * self.rate)))

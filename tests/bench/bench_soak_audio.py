@@ -114,8 +114,8 @@ def soak(minutes: float) -> Json:
 def _watch(world: World, probe: JackProbe, seconds: float) -> list[Json]:
     """Once a minute, what is said and used, until the time is over.
 
-    Who is replaced has other ports: the probe, which the microphone's silence betrays, is attached
-    to them, and what was not heard meanwhile counts as not heard.
+    Who is replaced has other ports: the probe is attached to them, and what was not heard meanwhile
+    counts as not heard.
     """
     begun = time.monotonic()
     samples: list[Json] = []
@@ -124,8 +124,8 @@ def _watch(world: World, probe: JackProbe, seconds: float) -> list[Json]:
         status = world.call("talk.status")
         if status["session"] is None:
             raise DemoFailed(f"the talk has ended by itself:\n{world.daemon_log()}")
-        if status["silent_input"]:
-            print(f"nothing is heard: attached again\n{world.daemon_log()[-2000:]}", flush=True)
+        if not probe.is_attached:
+            print(f"attached again\n{world.daemon_log()[-2000:]}", flush=True)
             probe.attach()
         if time.monotonic() - begun < 60.0 * (len(samples) + 1):
             continue
