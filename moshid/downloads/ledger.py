@@ -108,6 +108,11 @@ class Ledger:
             db.execute("UPDATE jobs SET commit_hash = ? WHERE id = ?", (commit, job_id))
         return None
 
+    def settle_commit(self, job_id: str, commit: str) -> None:
+        """Pin a job to a commit; any other at the same one becomes part of it."""
+        while (other := self.set_commit(job_id, commit)) is not None:
+            self.absorb_job(job_id, other)
+
     def delete_job(self, job_id: str) -> None:
         """Strike a job and its files; chunks stay, other jobs may want them."""
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))

@@ -24,7 +24,8 @@ SAVE_AFTER_S: Final = 0.5
 
 
 class LedgerThread:
-    """The one thread that the ledger lives in. Calls are done in the order they were made."""
+    """The one thread that the ledger lives in. Calls are done in the order they were made, also
+    those that nobody waits for any more: what memory has settled already has to be written."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -52,10 +53,10 @@ class LedgerThread:
         if ledger is None:
             raise RuntimeError("the ledger is not open")
         loop = asyncio.get_running_loop()
+        doing = loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
+        doing.add_done_callback(lambda _done: self._save_soon(ledger))
         try:
-            done = await loop.run_in_executor(self._thread, lambda: method(ledger, *args, **kwargs))
-            self._save_soon(ledger)
-            return done
+            return await asyncio.shield(doing)
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as e:

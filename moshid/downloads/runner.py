@@ -121,20 +121,13 @@ class JobRunner:
         self._told.moved(JobState.PROBING)
         if not job.commit:
             self._told.pinned(await self._prober.commit(job.repo, job.revision))
-            await self._settle_commit()
+            # Two revisions at one commit are one job; in one call, since that may end this one.
+            await ledger.call(Ledger.settle_commit, job.id, job.commit)
         for want in await ledger.call(Ledger.wants, job.id, resolved=False):
             found = await self._prober.files(job.repo, job.commit, want)
             rows = [FileRow(f.path, f.etag, f.size, FileState.QUEUED) for f in found]
             await ledger.call(Ledger.resolve_want, job.id, want, rows)
         await load_files(self._engine, job)
-
-    async def _settle_commit(self) -> None:
-        """Two revisions at one commit are one job: the older, if it is at rest, gives way."""
-        job, ledger = self._job, self._engine.ledger
-        other = await ledger.call(Ledger.set_commit, job.id, job.commit)
-        if other is not None:
-            await ledger.call(Ledger.absorb_job, job.id, other)
-            await ledger.call(Ledger.set_commit, job.id, job.commit)
 
     async def _bring_all(self) -> None:
         blobs: dict[str, list[JobFile]] = {}

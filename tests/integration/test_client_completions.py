@@ -85,7 +85,7 @@ def test_bash_in_a_terminal(env: dict[str, str], tmp_path: Path) -> None:
         tui.press("moshi-client unl\t--js\t")
         tui.wait_for("moshi-client unload --json")
         tui.press("\x15moshi-client ta\t--in spee\t")
-        tui.wait_for("moshi-client talk --in speech.wav")
+        assert "--in speech.wav" in tui.wait_for("moshi-client talk --in speech.wav")
 
 
 @pytest.mark.skipif(
@@ -103,7 +103,7 @@ def test_zsh_in_a_terminal(env: dict[str, str]) -> None:
         tui.press("--quality q\t")
         tui.wait_for("q4  q8")
         tui.press("\x15moshi-client unl\t")
-        tui.wait_for("moshi-client unload")
+        assert "--quality" not in tui.wait_for("moshi-client unload", gone="--quality")
 
 
 @pytest.mark.skipif(

@@ -127,7 +127,7 @@ def test_a_refusal_is_shown_with_its_hint(daemon: FakeDaemon) -> None:
     with opened(daemon) as tui:
         tui.wait_for("downloading")
         tui.press("t")
-        tui.wait_for("a talk is going on (hint of talk.busy)")
+        assert "listening" not in tui.wait_for("a talk is going on (hint of talk.busy)")
 
 
 def test_it_follows_the_windows_size(daemon: FakeDaemon) -> None:
@@ -152,7 +152,7 @@ def test_help_and_redraw(daemon: FakeDaemon) -> None:
         tui.wait_for("25.0 %", gone="Ctrl-L")
         tui.screen.reset()
         tui.press("\x0c")
-        tui.wait_for("25.0 %", "quit")
+        assert "Ctrl-L" not in tui.wait_for("25.0 %", "quit")
 
 
 def test_a_daemon_that_goes_is_waited_for(daemon: FakeDaemon) -> None:

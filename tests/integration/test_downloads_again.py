@@ -100,7 +100,6 @@ async def test_what_is_gone_from_the_cache_comes_again(tmp_path: Path) -> None:
         assert service.on_disk(REPO).keys() == FILES.keys()
 
 
-@pytest.mark.flaky(reruns=5)  # seldom, on a busy machine, the next daemon has two jobs: to be found
 async def test_who_waits_for_an_absorbed_job_gets_the_others_end(tmp_path: Path) -> None:
     """Two revisions that turn out to be one commit: started with the line down, so unresolved."""
     bus = Bus()

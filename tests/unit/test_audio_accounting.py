@@ -103,6 +103,7 @@ class Rig:
 def test_what_a_session_tells_adds_up_through_random_stalls(deeds: list[str]) -> None:
     with Rig(200) as rig:
         stall_at_random(rig, deeds)
+        assert rig.session.stats()["frames"] == deeds.count("capture")
 
 
 def stall_at_random(rig: Rig, deeds: list[str]) -> None:

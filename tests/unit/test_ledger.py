@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -82,6 +83,11 @@ def test_one_job_a_commit(path: Path) -> None:
         assert ledger.set_commit("j2", "c" * 40) == "j1"
         assert ledger.set_commit("j2", "d" * 40) is None
         assert [j.commit_hash for j in ledger.jobs()] == ["c" * 40, "d" * 40]
+        ledger.settle_commit("j2", "c" * 40)
+        assert [(j.id, j.commit_hash) for j in ledger.jobs()] == [("j2", "c" * 40)]
+        assert ledger.absorbed() == {"j1": "j2"}
+        ledger.delete_job("j2")
+        ledger.add_job(JOB)
         with pytest.raises(sqlite3.IntegrityError):
             ledger.add_job(JobRow(**{f: getattr(JOB, f) for f in JOB.__slots__} | {"id": "j3"}))
 
@@ -278,6 +284,11 @@ def test_the_schema_is_package_data() -> None:
     assert "CREATE TABLE chunks" in schema()
 
 
+def _block(_ledger: Ledger, busy: threading.Event, go_on: threading.Event) -> None:
+    busy.set()
+    go_on.wait()
+
+
 @pytest.mark.asyncio
 async def test_calls_from_the_loop_are_done_in_order(path: Path) -> None:
     thread = LedgerThread()
@@ -288,4 +299,14 @@ async def test_calls_from_the_loop_are_done_in_order(path: Path) -> None:
     await asyncio.gather(*calls)
     assert await thread.call(Ledger.meta, "k") == "19"
     assert await thread.call(Ledger.meta, "none") is None
+    busy, go_on = threading.Event(), threading.Event()
+    blocked = asyncio.create_task(thread.call(_block, busy, go_on))
+    await asyncio.to_thread(busy.wait)
+    given_up = asyncio.create_task(thread.call(Ledger.set_meta, "k", "given up"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    go_on.set()
+    await blocked
+    assert await thread.call(Ledger.meta, "k") == "given up", "though nobody waited for it"
     await asyncio.to_thread(thread.close)

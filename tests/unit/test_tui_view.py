@@ -76,7 +76,7 @@ def test_the_picture_fits_every_window(
     )
     for number in range(12):
         state = say(state, "words 👍 日本語 and more " * 7, number * 9.0)
-    shown(state, *size)
+    assert shown(state, *size).strip()
 
 
 def test_a_question_can_always_be_answered() -> None:
