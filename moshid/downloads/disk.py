@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+from moshid.downloads.buffers import BLOCK_BYTES
 from moshid.errors import PartialLocked
 
 P = ParamSpec("P")
@@ -30,6 +31,8 @@ _BUFFERS_MAX: Final = 512
 THREAD_NICENESS: Final = 10
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """No link is followed: it may be somebody else's, to a file that is to be overwritten."""
+
+_DIRECT_FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_DIRECT", 0)
 
 
 class DiskPool:
@@ -76,6 +79,7 @@ class Partial:
         self.size = size
         self.created = created
         """Nothing is in it yet: whatever a ledger says of it is not so."""
+        self._direct_fd = _open_direct(path, fd)
 
     @classmethod
     def open(cls, path: Path, size: int) -> Partial:
@@ -103,17 +107,31 @@ class Partial:
                 os.close(fd)
                 raise
 
+    @property
+    def skips_cache(self) -> bool:
+        """Whether ``write_through`` can do what it is for."""
+        return self._direct_fd is not None
+
     def identity(self) -> tuple[int, int]:
         """Device and inode: which file this is."""
         stat = os.fstat(self.fd)
         return stat.st_dev, stat.st_ino
 
-    def write(self, offset: int, buffers: Sequence[bytes | memoryview]) -> int:
-        """Write all buffers, one after the other, at ``offset``; returns how many bytes."""
+    def write(
+        self, offset: int, buffers: Sequence[bytes | memoryview], fd: int | None = None
+    ) -> int:
+        """Write all buffers, one after the other, at ``offset``; returns how many bytes. ``fd``: by
+        this descriptor, as long as the file system goes along."""
         queue = [memoryview(b) for b in buffers]
-        at = offset
+        at, fd = offset, self.fd if fd is None else fd
         while queue:
-            written = os.pwritev(self.fd, queue[:_BUFFERS_MAX], at)
+            try:
+                written = os.pwritev(fd, queue[:_BUFFERS_MAX], at)
+            except OSError as e:
+                if fd == self.fd or e.errno != errno.EINVAL:
+                    raise
+                fd = self.fd
+                continue
             at += written
             while queue and written >= len(queue[0]):
                 written -= len(queue.pop(0))
@@ -121,12 +139,27 @@ class Partial:
                 queue[0] = queue[0][written:]
         return at - offset
 
+    def write_through(self, offset: int, content: memoryview) -> int:
+        """Write whole blocks past the page cache, if the file system can: what nobody reads again
+        need not be copied there. In memory, the content has to begin as far after a multiple of
+        ``BLOCK_BYTES`` as in the file."""
+        if self._direct_fd is None:
+            return self.write(offset, [content])
+        head = min(-offset % BLOCK_BYTES, len(content))
+        whole = (len(content) - head) // BLOCK_BYTES * BLOCK_BYTES
+        blocks, tail = content[head : head + whole], content[head + whole :]
+        written = self.write(offset, [content[:head]]) if head else 0
+        written += self.write(offset + written, [blocks], self._direct_fd) if blocks else 0
+        return written + (self.write(offset + written, [tail]) if tail else 0)
+
     def sync(self) -> None:
         """Return when all that was written survives a power cut."""
         sync(self.fd)
 
     def close(self) -> None:
         """Close, and unlock. Once only."""
+        if self._direct_fd is not None:
+            os.close(self._direct_fd)
         os.close(self.fd)
 
     def delete(self) -> None:
@@ -177,6 +210,21 @@ def _is_at(fd: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(fd), there)
+
+
+def _open_direct(path: Path, fd: int) -> int | None:
+    """Another descriptor of the open file, for writing past the page cache; None: the system or
+    the file system has no such thing."""
+    if not hasattr(os, "O_DIRECT"):
+        return None
+    try:
+        direct_fd = os.open(path, _DIRECT_FLAGS)
+    except OSError:
+        return None
+    if os.path.samestat(os.fstat(fd), os.fstat(direct_fd)):
+        return direct_fd
+    os.close(direct_fd)
+    return None
 
 
 def _reserve(fd: int, old_size: int, size: int) -> None:

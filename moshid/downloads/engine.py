@@ -14,6 +14,7 @@ from typing import Final, ParamSpec, TypeVar
 import aiohttp
 import certifi
 
+from moshid.downloads.buffers import Buffers
 from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.hub import Hub
 from moshid.downloads.ledger_thread import LedgerThread
@@ -45,6 +46,7 @@ class Engine:
     tallies: Path
     boot_id: str
     rng: random.Random
+    buffers: Buffers = field(default_factory=Buffers)
     offline: bool = False
     locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """By the shelf's key: two jobs that want the same blob take turns."""

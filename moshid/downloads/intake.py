@@ -6,7 +6,8 @@ nothing about what comes after.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,11 +16,12 @@ import aiohttp
 from moshid.downloads.allowance import Unlimited
 from moshid.downloads.disk import Partial
 from moshid.downloads.engine import Engine
+from moshid.downloads.front import Front
 from moshid.downloads.job import JobFile
-from moshid.downloads.keeper import Keeper
+from moshid.downloads.keeper import Keeper, Mark
 from moshid.downloads.landing import MIB, ChunkLanding, Landing
 from moshid.downloads.meter import Meter
-from moshid.downloads.siphon import Siphon
+from moshid.downloads.siphon import Errand, Siphon
 from moshid.downloads.stall import Watch
 
 BATCH_BYTES = MIB
@@ -30,11 +32,39 @@ class BodyEnded(Exception):
     """The body ended before all of it had come."""
 
 
+class News:
+    """How far a landing is, told by a thread to the event loop: the latest stands for all before.
+    ``arrived`` hears of it there."""
+
+    def __init__(self, landing: Landing, arrived: Callable[[int, Mark | None], None]) -> None:
+        self._landing = landing
+        self._arrived = arrived
+        self._loop = asyncio.get_running_loop()
+        self._at = landing.at
+        self._latest = landing.at, landing.mark()
+        self._posted = False
+
+    def post(self) -> None:
+        """In the thread, after each step."""
+        self._latest = self._landing.at, self._landing.mark()
+        if not self._posted:
+            self._posted = True
+            self._loop.call_soon_threadsafe(self.take)
+
+    def take(self) -> None:
+        """On the event loop."""
+        self._posted = False  # before it looks: what comes later is posted again
+        (at, mark), before = self._latest, self._at
+        self._at = at
+        self._arrived(at - before, mark)
+
+
 @dataclass(slots=True)
 class Intake:
     """Takes the bodies of answers. ``files``: the job's files that show the blob; up to
     ``hop_bytes`` land in one go; when the job's connections together were faster than
-    ``siphon_bps`` of late, they are read by threads."""
+    ``siphon_bps`` of late, they are read by threads. ``front``: the whole-file hash, if it runs
+    along."""
 
     engine: Engine
     meter: Meter
@@ -44,6 +74,7 @@ class Intake:
     allowance: Unlimited
     hop_bytes: int
     siphon_bps: float
+    front: Front | None
     fast: bool = False
 
     async def take(
@@ -136,31 +167,38 @@ class Intake:
         watch: Watch,
     ) -> None:
         """The rest of the landing, by hops in a thread."""
-        with closing(Siphon(answer)) as siphon:
-            self.allowance.charge(sum(len(p) for p in siphon.early))
-            await self._store(landing, siphon.early, watch)
+        with closing(Siphon(answer, self.front)) as siphon:
             while landing.left_bytes > 0:
-                most_bytes = await self._allowed(landing, self.hop_bytes, watch)
-                before = landing.at
+                free = self.allowance.free
+                want_bytes = landing.left_bytes if free else self.hop_bytes
+                most_bytes = await self._allowed(landing, want_bytes, watch)
+                before, news = landing.at, News(landing, self._arrived)
+                errand = Errand(
+                    *(landing, self.partial, watch, most_bytes, self.hop_bytes),
+                    tell=news.post,
+                    may_go_on=lambda: not self._is_full(landing),
+                )
                 try:
-                    ended = await self.engine.on_line(
-                        siphon.hop, landing, self.partial, most_bytes, watch
-                    )
+                    ended = await self.engine.on_line(siphon.hop, errand)
                 finally:
                     came_bytes = landing.at - before
-                    self.allowance.charge(came_bytes - most_bytes)
-                    self._note(landing, came_bytes)
+                    self.allowance.charge(came_bytes if free else came_bytes - most_bytes)
+                    news.take()
                 if ended and landing.left_bytes > 0:
                     raise BodyEnded
+
+    def _is_full(self, landing: Landing) -> bool:
+        """Whether too much of the landing's chunk is at risk for more of it to come now."""
+        return isinstance(landing, ChunkLanding) and self.keeper.is_full(
+            landing.chunk, landing.have_bytes
+        )
 
     async def _allowed(self, landing: Landing, most_bytes: int, watch: Watch) -> int:
         """How much of the landing may come next: wait while too much of its chunk is at risk, and
         for the line's leave."""
         with watch.resting():
-            if isinstance(landing, ChunkLanding):
-                chunk = landing.chunk
-                if self.keeper.is_full(chunk, landing.have_bytes):
-                    await self.keeper.room(chunk, landing.have_bytes)
+            if isinstance(landing, ChunkLanding) and self._is_full(landing):
+                await self.keeper.room(landing.chunk, landing.have_bytes)
             granted_bytes = await self.allowance.grant(min(most_bytes, landing.left_bytes))
         return min(granted_bytes, landing.left_bytes)
 
@@ -172,14 +210,16 @@ class Intake:
             with watch.resting():
                 await self.engine.on_disk(landing.land, self.partial, views)
         finally:
-            self._note(landing, landing.at - before)
+            if self.front is not None:
+                self.front.wrote(before, landing.at)
+            self._arrived(landing.at - before, landing.mark())
 
-    def _note(self, landing: Landing, count_bytes: int) -> None:
+    def _arrived(self, count_bytes: int, mark: Mark | None) -> None:
         if count_bytes > 0:
             self.meter.arrived(self.files, count_bytes)
             self.allowance.moved()
-            if isinstance(landing, ChunkLanding):
-                self.keeper.note(landing.mark())
+            if mark is not None:
+                self.keeper.note(mark)
 
 
 def is_counted(answer: aiohttp.ClientResponse) -> bool:

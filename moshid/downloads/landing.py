@@ -6,6 +6,7 @@ Owns position, digest and the division of a chunk between two connections; never
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,15 +28,32 @@ class Landing:
 
     at: int
     stop: int
+    _claimed: int = field(default=0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def left_bytes(self) -> int:
         """What is still to come."""
         return self.stop - self.at
 
+    def claim(self, most_bytes: int) -> int:
+        """How much may land next, up to ``most_bytes``: that is nobody else's from now on."""
+        with self._lock:
+            count = min(most_bytes, self.left_bytes)
+            self._claimed = self.at + count
+            return count
+
+    def mark(self) -> Mark | None:
+        """How far its chunk is; None: it is not this landing's."""
+        return None
+
     def land(self, partial: Partial, pieces: Sequence[memoryview]) -> None:
         """Write pieces at ``at``. In a thread; counts only what was written."""
-        self.at += partial.write(self.at, pieces)
+        self._landed(partial.write(self.at, pieces), pieces)
+
+    def land_through(self, partial: Partial, content: memoryview) -> None:
+        """The same past the page cache: see ``Partial.write_through``."""
+        self._landed(partial.write_through(self.at, content), [content])
 
     def clip(self, pieces: Sequence[bytes]) -> list[memoryview]:
         """As much of the pieces as is still to come."""
@@ -44,6 +62,9 @@ class Landing:
             views.append(memoryview(piece)[:room])
             room -= len(views[-1])
         return [v for v in views if v]
+
+    def _landed(self, count_bytes: int, _pieces: Sequence[memoryview]) -> None:
+        self.at += count_bytes
 
 
 @dataclass(slots=True)
@@ -78,13 +99,6 @@ class ChunkLanding(Landing):
         """All of the chunk is written and hashed."""
         return self.have_bytes == self.chunk.size
 
-    def land(self, partial: Partial, pieces: Sequence[memoryview]) -> None:
-        """Write and hash pieces. In a thread; counts only what is both."""
-        written = partial.write(self.at, pieces)
-        for piece in pieces:
-            self.hasher.update(piece)
-        self.at += written
-
     def mark(self) -> Mark:
         """How far the chunk is."""
         return Mark(self.chunk, self.have_bytes, self.hasher.copy().digest())
@@ -92,12 +106,14 @@ class ChunkLanding(Landing):
     def divide(self, most_bytes: int) -> Tail | None:
         """Give the end away, up to so much, for another connection to bring; None: it is not worth
         it. A kill costs a tail whole: it counts only when its chunk has come up to it."""
-        tail_bytes = min(self.left_bytes // 2, most_bytes)
-        if self.tail is not None or self.left_bytes - tail_bytes <= HOP_BYTES:
-            return None
-        self.tail = Tail(self.stop - tail_bytes, self.stop)
-        self.stop = self.tail.at
-        return self.tail
+        with self._lock:
+            left_bytes = self.stop - max(self.at, self._claimed)
+            tail_bytes = min(left_bytes // 2, most_bytes)
+            if self.tail is not None or left_bytes - tail_bytes <= HOP_BYTES:
+                return None
+            self.tail = Tail(self.stop - tail_bytes, self.stop)
+            self.stop = self.tail.at
+            return self.tail
 
     def join(self, fd: int) -> None:
         """Take what has come of the tail for this landing's own, once it is settled and all before
@@ -107,3 +123,9 @@ class ChunkLanding(Landing):
             hash_range(fd, self.at, tail.at, self.hasher)
             self.at = tail.at
         self.stop = self.chunk.range.stop
+
+    def _landed(self, count_bytes: int, pieces: Sequence[memoryview]) -> None:
+        """What is written is hashed, and counts only then."""
+        for piece in pieces:
+            self.hasher.update(piece)
+        self.at += count_bytes

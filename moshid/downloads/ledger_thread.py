@@ -6,12 +6,13 @@ A damaged ledger is rebuilt before it is opened; its copy is written a moment af
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.ledger_rebuild import Rebuilt, mend
@@ -21,6 +22,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SAVE_AFTER_S: Final = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class LedgerThread:
@@ -57,6 +60,9 @@ class LedgerThread:
         doing.add_done_callback(lambda _done: self._save_soon(ledger))
         try:
             return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            doing.add_done_callback(_complain)
+            raise
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as e:
@@ -83,3 +89,9 @@ class LedgerThread:
         if ledger is not None:
             with suppress(RuntimeError):  # closed at this very moment, and saved
                 self._thread.submit(ledger.copy.save)
+
+
+def _complain(doing: asyncio.Future[Any]) -> None:
+    """Say what became of a call that nobody waits for any more, if it failed."""
+    if not doing.cancelled() and (error := doing.exception()) is not None:
+        log.warning("a call to the ledger failed", extra={"why": str(error)})

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 
+from moshid.downloads.buffers import BLOCK_BYTES, BUFFER_BYTES, new_buffer
 from moshid.downloads.disk import Partial
+from moshid.downloads.front import Front, Piece
 from moshid.downloads.landing import Landing
 from moshid.downloads.pages import begin_writing
 from moshid.downloads.stall import Watch
 
-BATCH_BYTES: Final = 2 << 20
-"""So much is received before it is hashed and written: each step gives the interpreter's lock away
-and has to get it back, which costs more than what a smaller batch saves in the core's cache."""
+HELD_MIN_BYTES: Final = BUFFER_BYTES // 2
+"""Less than that is not worth a buffer of its own: it is read again when its turn comes."""
 
 LOOK_S: Final = 0.05
 """So often at least the event loop hears how far it is, and may end it."""
@@ -28,14 +31,31 @@ LOOK_S: Final = 0.05
 _thread = threading.local()
 
 
-class Siphon:
-    """The rest of an answer's body, read from its socket."""
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a thread is to bring: up to ``most_bytes`` of a landing, in steps of up to
+    ``step_bytes``. After each it calls ``tell``, and asks whether it ``may_go_on``."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+    landing: Landing
+    partial: Partial
+    watch: Watch
+    most_bytes: int
+    step_bytes: int
+    tell: Callable[[], None]
+    may_go_on: Callable[[], bool]
+
+
+class Siphon:
+    """The rest of an answer's body, read from its socket. ``front``: the whole-file hash, if it
+    runs along; what it is about to reach waits for it in memory."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, front: Front | None) -> None:
         """Take over; the loop must not have had a turn since the answer was last read."""
-        self.early: list[bytes] = []
+        pieces = []
         while piece := answer.content.read_nowait(-1):
-            self.early.append(piece)
+            pieces.append(piece)
+        self._early = memoryview(b"".join(pieces))
+        self._front = front
         assert answer.connection is not None
         transport = answer.connection.transport
         assert isinstance(transport, asyncio.ReadTransport)
@@ -52,30 +72,55 @@ class Siphon:
             return False
         return connection.transport.get_extra_info("sslcontext") is None
 
-    def hop(self, landing: Landing, partial: Partial, most_bytes: int, watch: Watch) -> bool:
-        """Bring up to so many bytes, or what comes in ``LOOK_S``; whether the connection gives no
+    def hop(self, errand: Errand) -> bool:
+        """Bring what is asked for, or what comes in ``LOOK_S``; whether the connection gives no
         more. Blocking, in a thread.
 
         Raises:
-            OSError: the disk cannot take them. What the network does ends the catch.
+            OSError: the disk cannot take it. What the network does ends the catch.
         """
-        whole, caught, ended, start = _buffer(), 0, False, landing.at
-        while caught < most_bytes and not ended:
-            view = whole[: most_bytes - caught]
-            filled, ended = self._fill(view)
-            if filled:
-                watch.took(filled)
-                with watch.resting():
-                    landing.land(partial, [view[:filled]])
-                caught += filled
-            if filled < len(view):
+        left_bytes, until_s, ended = errand.most_bytes, time.monotonic() + LOOK_S, False
+        while not ended and (step := errand.landing.claim(min(left_bytes, errand.step_bytes))):
+            count, ended = self._catch(errand, step)
+            left_bytes -= count
+            if count:
+                errand.tell()
+            slow = count <= step - BLOCK_BYTES or time.monotonic() > until_s
+            if slow or not errand.may_go_on():
                 break
-        if landing.at > start:
-            begin_writing(partial.fd, start, landing.at)
         return ended
 
+    def _catch(self, errand: Errand, most_bytes: int) -> tuple[int, bool]:
+        """A step: how much came, and whether no more will."""
+        front, landing = self._front, errand.landing
+        spare = front.buffer_for(landing.at) if front is not None else None
+        try:
+            view = in_blocks(spare if spare is not None else _buffer(), landing, most_bytes)
+            filled, ended = self._fill(view)
+            errand.watch.took(filled)
+            with errand.watch.resting():
+                if front is not None and spare is not None and filled >= HELD_MIN_BYTES:
+                    start = landing.at
+                    landing.land_through(errand.partial, view[:filled])
+                    front.hold(start, Piece(view[:filled], spare))
+                    spare = None
+                elif filled:
+                    self._land(landing, errand.partial, view[:filled])
+        finally:
+            if front is not None and spare is not None:
+                front.drop(spare)
+        return filled, ended
+
+    def _land(self, landing: Landing, partial: Partial, content: memoryview) -> None:
+        """To be read again when the hash gets there, most likely out of the page cache."""
+        start = landing.at
+        landing.land(partial, [content])
+        begin_writing(partial.fd, start, landing.at)
+        if self._front is not None:
+            self._front.wrote(start, landing.at)
+
     def _fill(self, view: memoryview) -> tuple[int, bool]:
-        filled, until_s = 0, time.monotonic() + LOOK_S
+        filled, until_s = self._take_early(view), time.monotonic() + LOOK_S
         while filled < len(view) and time.monotonic() < until_s:
             try:
                 count = self._socket.recv_into(view[filled:])
@@ -88,6 +133,12 @@ class Siphon:
             filled += count
         return filled, False
 
+    def _take_early(self, view: memoryview) -> int:
+        """What had come before the socket was taken over."""
+        count = min(len(view), len(self._early))
+        view[:count], self._early = self._early[:count], self._early[count:]
+        return count
+
     def close(self) -> None:
         """Give the socket back to the loop; the body is no longer of use to aiohttp's reader."""
         self._socket.close()
@@ -95,9 +146,19 @@ class Siphon:
             self._transport.resume_reading()
 
 
+def in_blocks(buffer: memoryview, landing: Landing, most_bytes: int) -> memoryview:
+    """Room for the next bytes in a buffer: as far into a block as they are in the file, and up to
+    the end of one, unless that is where the landing ends."""
+    size = min(most_bytes, BUFFER_BYTES)
+    if size < landing.left_bytes and size > BLOCK_BYTES:
+        size -= (landing.at + size) % BLOCK_BYTES
+    skew = landing.at % BLOCK_BYTES
+    return buffer[skew : skew + size]
+
+
 def _buffer() -> memoryview:
-    """This thread's own buffer: it is in its core's cache."""
+    """This thread's own buffer."""
     if not hasattr(_thread, "buffer"):
-        _thread.buffer = memoryview(bytearray(BATCH_BYTES))
+        _thread.buffer = new_buffer()
     buffer: memoryview = _thread.buffer
     return buffer

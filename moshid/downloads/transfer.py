@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial as partial_of
 from typing import Final
 
-from moshid.downloads import pages, plan
-from moshid.downloads.digests import hash_range, whole_hasher
+from moshid.downloads import plan
 from moshid.downloads.disk import Partial
 from moshid.downloads.engine import Engine
 from moshid.downloads.fetcher import Fetcher
+from moshid.downloads.front import Front
 from moshid.downloads.intake import Intake
 from moshid.downloads.job import JobFile
 from moshid.downloads.keeper import Keeper
@@ -31,6 +31,7 @@ from moshid.downloads.source import Source
 from moshid.downloads.states import FileState
 from moshid.downloads.trust import Digests, Trust
 from moshid.downloads.turbo import Turbo
+from moshid.downloads.whole import WholeHash
 from moshid.errors import DigestMismatch
 
 DISK_FAULTS_MAX: Final = 5
@@ -107,21 +108,25 @@ class Transfer:
         return await self._fetch(trust, missing, whole=True)
 
     async def _fetch(self, trust: Trust, missing: Sequence[Chunk], whole: bool = False) -> str:
-        keeper = self._keeper(trust)
-        work = deque(missing)
-        fetcher = self._fetcher(trust, keeper, work)
+        hashing = WholeHash(self.engine, trust) if whole else None
+        keeper = self._keeper(trust, hashing.chunk_done if hashing else trust.count)
+        fetcher = self._fetcher(trust, keeper, deque(missing), hashing.front if hashing else None)
+        digest = ""
         try:
             async with asyncio.TaskGroup() as keeping:
                 rounds = keeping.create_task(keeper.run())
                 async with asyncio.TaskGroup() as group:
-                    hashing = group.create_task(self._hash(trust, keeper)) if whole else None
                     group.create_task(self._bring_in(fetcher, whole))
+                    if hashing:
+                        digest = await hashing.run(keeper, self.show)
                 for chunk in missing:
                     await keeper.done(chunk)
                 rounds.cancel()
         finally:
+            if hashing:
+                hashing.close()
             await keeper.flush()
-        return hashing.result() if hashing else ""
+        return digest
 
     async def _bring_in(self, fetcher: Fetcher, whole: bool) -> None:
         """Chunk by chunk over many connections; from a server without ranges, in one stream. A
@@ -135,29 +140,19 @@ class Transfer:
         if work:
             await fetcher.fetch_in_one_piece(sorted(work, key=lambda c: c.offset))
 
-    async def _hash(self, trust: Trust, keeper: Keeper) -> str:
-        """The whole-file hash, right behind the contiguous front."""
-        hasher, fd = whole_hasher(self.etag, trust.partial.size), trust.partial.fd
-        for chunk in trust.chunks:
-            await keeper.done(chunk)
-            if trust.complete:
-                self.show(FileState.VERIFYING)
-            start, stop = chunk.range.start, chunk.range.stop
-            await self.engine.on_hash(hash_range, fd, start, stop, hasher)
-            await self.engine.on_hash(pages.forget, fd, start, stop)
-        return hasher.hexdigest()
-
-    def _keeper(self, trust: Trust) -> Keeper:
+    def _keeper(self, trust: Trust, on_done: Callable[[Chunk], None]) -> Keeper:
         return Keeper(
             self.engine,
             trust.key,
             trust.partial,
             self.profile.risk_bytes,
             self.meter.counters,
-            trust.count,
+            on_done,
         )
 
-    def _fetcher(self, trust: Trust, keeper: Keeper, work: deque[Chunk]) -> Fetcher:
+    def _fetcher(
+        self, trust: Trust, keeper: Keeper, work: deque[Chunk], front: Front | None
+    ) -> Fetcher:
         profile, meter = self.profile, self.meter
         intake = Intake(
             self.engine,
@@ -168,6 +163,7 @@ class Transfer:
             self.route.gate.allowance,
             profile.hop_bytes,
             profile.siphon_bps,
+            front,
         )
         return Fetcher(
             self.engine, profile, self.route, meter, self.files, self.source, keeper, intake, work

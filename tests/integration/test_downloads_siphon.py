@@ -46,6 +46,7 @@ def siphon_threads() -> list[str]:
         [Fault.STALL_IN_BODY, Fault.NONE],
         [Fault.DRIP],
         [Fault.FLIPPED],
+        [Fault.EARLY_END] * 4 + [Fault.WHOLE_FILE_200] * 8,
     ],
 )
 async def test_whatever_happens_the_bytes_are_right(tmp_path: Path, faults: list[Fault]) -> None:
@@ -61,7 +62,7 @@ async def test_whatever_happens_the_bytes_are_right(tmp_path: Path, faults: list
         assert siphon_threads()
     assert job.state is JobState.DONE
     assert_in_cache(folder, cache, WEIGHTS)
-    if Fault.FLIPPED not in faults:
+    if not {Fault.FLIPPED, Fault.WHOLE_FILE_200} & set(faults):
         assert (job.bytes_fetched, job.bytes_refetched) == (SIZE, 0)
 
 

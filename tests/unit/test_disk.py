@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moshid.downloads.buffers import BLOCK_BYTES, new_buffer
 from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.engine import Engine
@@ -44,6 +49,56 @@ def test_a_partial_has_its_room_from_the_start(partial: Partial) -> None:
 def test_a_partial_is_locked(partial: Partial) -> None:
     with pytest.raises(PartialLocked):
         Partial.open(partial.path, 1000)
+
+
+BLOCKS = 64
+
+
+@settings(deadline=None)
+@given(offset=st.integers(0, 3 * BLOCK_BYTES), size=st.integers(0, 20 * BLOCK_BYTES))
+def test_past_the_page_cache_the_same_bytes_land(
+    tmp_path_factory: pytest.TempPathFactory, offset: int, size: int
+) -> None:
+    whole = random.Random(size).randbytes(size)
+    buffer = new_buffer()
+    view = buffer[offset % BLOCK_BYTES :][:size]
+    view[:] = whole
+    path = tmp_path_factory.mktemp("p") / "x.part"
+    with closing(Partial.open(path, BLOCKS * BLOCK_BYTES)) as opened:
+        assert opened.write_through(offset, view) == size
+        assert os.pread(opened.fd, size, offset) == whole
+    assert path.read_bytes().strip(b"\0") == whole.strip(b"\0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no O_DIRECT, and no way to see the cache")
+def test_whole_blocks_do_leave_the_page_cache_alone(tmp_path: Path) -> None:
+    command = ["stat", "-f", "-c", "%T", str(tmp_path)]
+    kind = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    with closing(Partial.open(tmp_path / "x.part", BLOCKS * BLOCK_BYTES)) as opened:
+        view = new_buffer()[BLOCK_BYTES // 2 :]
+        opened.write_through(BLOCK_BYTES // 2, view[: 8 * BLOCK_BYTES])
+        assert is_in_memory(opened.fd, 0), "the first half block is no whole one"
+        all_is_memory = kind in ("tmpfs", "ramfs") or not opened.skips_cache
+        assert is_in_memory(opened.fd, 2 * BLOCK_BYTES) == all_is_memory
+
+
+def is_in_memory(fd: int, at: int) -> bool:
+    """Whether a block of a file is in the page cache; a file system without one is memory."""
+    try:
+        return os.preadv(fd, [bytearray(BLOCK_BYTES)], at, os.RWF_NOWAIT) == BLOCK_BYTES
+    except OSError as e:
+        return e.errno == errno.EOPNOTSUPP
+
+
+def test_where_blocks_do_not_fit_the_page_cache_takes_them(tmp_path: Path) -> None:
+    """A file system may refuse what this one takes: here, memory that begins in mid-block."""
+    content = random.Random(0).randbytes(9 * BLOCK_BYTES)
+    buffer = new_buffer()
+    view = buffer[1 : 1 + len(content)]
+    view[:] = content
+    with closing(Partial.open(tmp_path / "x.part", BLOCKS * BLOCK_BYTES)) as opened:
+        assert opened.write_through(0, view) == len(content)
+        assert os.pread(opened.fd, len(content), 0) == content
 
 
 def test_a_partial_is_found_again_with_its_bytes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moshid.downloads.disk import Partial
-from moshid.downloads.landing import HOP_BYTES, ChunkLanding, Landing
+from moshid.downloads.landing import HOP_BYTES, ChunkLanding, Landing, Tail
 from moshid.downloads.plan import Chunk, split
 
 MIB = 1 << 20
@@ -74,6 +75,39 @@ def test_a_tail_keeps_clear_of_what_is_just_coming_in(size: int, have_bytes: int
         assert landing.left_bytes > HOP_BYTES
         assert 0 < tail.left_bytes <= TAIL_BYTES
         assert (landing.stop, tail.stop) == (tail.at, size)
+
+
+@given(st.integers(0, 4 * MIB), st.integers(0, 8 * MIB))
+def test_a_tail_keeps_clear_of_what_a_thread_has_claimed(at: int, most_bytes: int) -> None:
+    landing = ChunkLanding.begin(replace(CHUNK))
+    landing.at += at
+    claimed = landing.at + landing.claim(most_bytes)
+    tail = landing.divide(TAIL_BYTES)
+    assert claimed <= landing.stop
+    if tail is not None:
+        assert tail.at - claimed > HOP_BYTES
+
+
+def test_a_thread_that_lands_step_by_step_ends_where_the_tail_begins(partial: Partial) -> None:
+    """Divided at any moment, by another thread."""
+    for round_ in range(50):
+        landing = ChunkLanding.begin(replace(CHUNK))
+        tails: list[Tail] = []
+        begun = threading.Event()
+
+        def bring(landing: ChunkLanding = landing, begun: threading.Event = begun) -> None:
+            while step := landing.claim(MIB // 8):
+                land(landing, partial, step)
+                begun.set()
+
+        thread = threading.Thread(target=bring)
+        thread.start()
+        begun.wait()
+        while thread.is_alive() and not tails:
+            if (tail := landing.divide(round_ * MIB // 8 + 1)) is not None:
+                tails.append(tail)
+        thread.join()
+        assert landing.at == (tails[0].at if tails else CHUNK.range.stop)
 
 
 def test_nothing_lands_beyond_its_stretch() -> None:

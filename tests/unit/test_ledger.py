@@ -310,3 +310,25 @@ async def test_calls_from_the_loop_are_done_in_order(path: Path) -> None:
     await blocked
     assert await thread.call(Ledger.meta, "k") == "given up", "though nobody waited for it"
     await asyncio.to_thread(thread.close)
+
+
+def _break(_ledger: Ledger, busy: threading.Event, go_on: threading.Event) -> None:
+    _block(_ledger, busy, go_on)
+    raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.asyncio
+async def test_what_fails_though_nobody_waits_is_told(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = LedgerThread()
+    await thread.open(path)
+    busy, go_on = threading.Event(), threading.Event()
+    given_up = asyncio.create_task(thread.call(_break, busy, go_on))
+    await asyncio.to_thread(busy.wait)
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    go_on.set()
+    await thread.call(Ledger.meta, "k")
+    assert [r.__dict__["why"] for r in caplog.records] == ["disk I/O error"]
+    await asyncio.to_thread(thread.close)

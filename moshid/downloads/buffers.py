@@ -1,0 +1,54 @@
+"""Memory for what has landed and waits to be hashed: page-aligned, and only so much of it.
+
+Shared by all transfers. A buffer is taken and given back from any thread.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from typing import Final
+
+MIB: Final = 1 << 20
+
+BLOCK_BYTES: Final = 4096
+"""What goes past the page cache begins and ends at multiples of this, in memory and on disk."""
+
+BUFFER_BYTES: Final = 2 * MIB
+"""A buffer holds so much wherever in a block it begins."""
+
+HELD_BYTES: Final = 64 * MIB
+
+
+class Buffers:
+    """Up to ``most_bytes`` in buffers; the memory is the system's again when none is in use."""
+
+    def __init__(self, most_bytes: int = HELD_BYTES) -> None:
+        self.most_bytes = most_bytes
+        self._left = most_bytes // BUFFER_BYTES
+        self._count = self._left
+        self._free: list[memoryview] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> memoryview | None:
+        """A buffer to be given back; None: all are in use."""
+        with self._lock:
+            if not self._left:
+                return None
+            self._left -= 1
+            if self._free:
+                return self._free.pop()
+        return new_buffer()
+
+    def give(self, buffer: memoryview) -> None:
+        """Have a buffer back."""
+        with self._lock:
+            self._left += 1
+            self._free.append(buffer)
+            if self._left == self._count:
+                self._free.clear()
+
+
+def new_buffer() -> memoryview:
+    """A buffer of nobody's."""
+    return memoryview(mmap.mmap(-1, BUFFER_BYTES + BLOCK_BYTES))

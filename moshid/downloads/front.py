@@ -1,0 +1,165 @@
+"""The whole-file hash, right behind the contiguous front of what has landed.
+
+Owns how far it is, and the landed pieces it is about to reach, which wait for it in memory: those
+that lie further away, or came by a slow line, it reads from the disk once their chunk is durable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from moshid.downloads import pages
+from moshid.downloads.buffers import Buffers
+from moshid.downloads.digests import Hasher, hash_range
+from moshid.downloads.plan import Chunk
+
+LINGER_S: Final = 0.02
+"""Who hashes waits so long for the next piece before it leaves its thread to others."""
+
+SLICE_BYTES: Final = 64 << 20
+"""And leaves it after so many bytes in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes that landed, in a buffer that is to be given back."""
+
+    content: memoryview
+    buffer: memoryview
+
+
+class Front:
+    """The hash over ``chunks``, in their order, by ``hasher``. ``ready`` is called, in any thread,
+    when there is something to hash again. Thread-safe; one thread at a time hashes."""
+
+    def __init__(
+        self,
+        chunks: Sequence[Chunk],
+        hasher: Hasher,
+        buffers: Buffers,
+        ready: Callable[[], None],
+        linger_s: float = LINGER_S,
+    ) -> None:
+        self.at = 0
+        """So far, from the beginning, all is hashed."""
+        self.of_memory = False
+        """Something was hashed as it landed, not as it was read."""
+        self.is_stale = False
+        """Something was written again after it was hashed: it has to be read."""
+        self._chunks = chunks
+        self._hasher = hasher
+        self._buffers = buffers
+        self._ready = ready
+        self._linger_s = linger_s
+        self._held: dict[int, Piece] = {}
+        self._changed = threading.Condition()
+        self._asleep = True
+        self._kept = 0
+
+    @property
+    def complete(self) -> bool:
+        """All is hashed."""
+        return not self._chunks or self.at == self._chunks[-1].range.stop
+
+    def hexdigest(self) -> str:
+        """The digest of what is hashed."""
+        return self._hasher.hexdigest()
+
+    def buffer_for(self, at: int) -> memoryview | None:
+        """A buffer for what lands there, if the hash will be there soon: to be held, or dropped."""
+        if at - self.at >= self._buffers.most_bytes:
+            return None
+        return self._buffers.take()
+
+    def drop(self, buffer: memoryview) -> None:
+        """Nothing is to be held in it after all."""
+        self._buffers.give(buffer)
+
+    def hold(self, at: int, piece: Piece) -> None:
+        """A piece was written there, and is in memory until it is hashed."""
+        with self._changed:
+            self._check(at, at + len(piece.content))
+            if at in self._held or self.is_stale:
+                self._buffers.give(piece.buffer)
+                return
+            self._held[at] = piece
+            self._wake()
+
+    def wrote(self, start: int, stop: int) -> None:
+        """Something was written there, and is on its way to the disk."""
+        with self._changed:
+            self._check(start, stop)
+
+    def chunk_done(self) -> None:
+        """One more chunk is durable, and can be read."""
+        with self._changed:
+            self._wake()
+
+    def advance(self, fd: int) -> bool:
+        """Hash what is there, in order; whether there is more of it. Blocking, for a while."""
+        start = self.at
+        while self.at - start < SLICE_BYTES and self._step(fd):
+            pass
+        self.forget_read(fd)
+        with self._changed:
+            more = not self.complete and self._can_go_on()
+            self._asleep = not more
+        return more
+
+    def forget_read(self, fd: int) -> None:
+        """Let the page cache forget chunks that are durable and hashed. Blocking, briefly."""
+        while self._kept < len(self._chunks):
+            chunk = self._chunks[self._kept]
+            if not chunk.done or self.at < chunk.range.stop:
+                return
+            pages.forget(fd, chunk.range.start, chunk.range.stop)
+            self._kept += 1
+
+    def close(self) -> None:
+        """Hold nothing any more."""
+        with self._changed:
+            for piece in self._held.values():
+                self._buffers.give(piece.buffer)
+            self._held.clear()
+
+    def _step(self, fd: int) -> bool:
+        """Hash the next piece or what can be read; False: nothing has come for a while."""
+        with self._changed:
+            if self.complete or not self._changed.wait_for(self._can_go_on, self._linger_s):
+                return False
+            start, piece = self.at, self._held.pop(self.at, None)
+            stop = start + len(piece.content) if piece is not None else self._readable_to()
+            self.at = stop  # what is written there from now on is written again
+        if piece is None:
+            hash_range(fd, start, stop, self._hasher)
+        else:
+            self.of_memory = True
+            self._hasher.update(piece.content)
+            self._buffers.give(piece.buffer)
+        return True
+
+    def _can_go_on(self) -> bool:
+        return self.at in self._held or self._chunk.done
+
+    @property
+    def _chunk(self) -> Chunk:
+        return self._chunks[self.at // self._chunks[0].size]
+
+    def _readable_to(self) -> int:
+        """Up to where the disk is to be read: the chunk's end, or what is held before that."""
+        stop = min(self._chunk.range.stop, self.at + SLICE_BYTES)
+        return min((at for at in self._held if self.at < at < stop), default=stop)
+
+    def _check(self, start: int, stop: int) -> None:
+        """Nothing is written twice, unless a server that had begun to send ranges sends none."""
+        overlaps = any(start < at + len(p.content) and at < stop for at, p in self._held.items())
+        self.is_stale = self.is_stale or start < self.at or overlaps
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        if self._asleep:
+            self._asleep = False
+            self._ready()
