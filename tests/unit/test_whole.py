@@ -1,0 +1,144 @@
+"""The whole-file hash beside a fetch: what memory cannot vouch for, the disk has to."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from moshid.downloads.buffers import Buffers
+from moshid.downloads.cache import Cache
+from moshid.downloads.digests import chunk_hasher
+from moshid.downloads.disk import DiskPool, Partial
+from moshid.downloads.engine import Engine
+from moshid.downloads.front import Piece
+from moshid.downloads.job import Job, JobFile
+from moshid.downloads.keeper import Keeper, Mark
+from moshid.downloads.ledger import Blob, Ledger
+from moshid.downloads.ledger_thread import LedgerThread
+from moshid.downloads.meter import Meter
+from moshid.downloads.offline import CacheHub
+from moshid.downloads.plan import split
+from moshid.downloads.states import FileState
+from moshid.downloads.tally import Tally
+from moshid.downloads.trust import Trust
+from moshid.downloads.volume import MountedVolume, mount_point_of
+from moshid.downloads.whole import WholeHash
+
+pytestmark = pytest.mark.asyncio
+
+SIZE, CHUNK = 10_000, 4000
+RIGHT, WRONG = random.Random(1).randbytes(SIZE), random.Random(2).randbytes(SIZE)
+ETAG = sha256(RIGHT).hexdigest()
+
+
+@dataclass(slots=True)
+class Fetch:
+    """A file whose bytes the test brings."""
+
+    engine: Engine
+    partial: Partial
+    trust: Trust
+    hashing: WholeHash
+    keeper: Keeper
+
+    def land(self, start: int, stop: int, *, disk: bytes = RIGHT, memory: bytes = RIGHT) -> None:
+        """Bytes land, and are held for the hash."""
+        self.partial.write(start, [disk[start:stop]])
+        buffer = self.hashing.front.buffer_for(start)
+        assert buffer is not None
+        buffer[: stop - start] = memory[start:stop]
+        self.hashing.front.hold(start, Piece(buffer[: stop - start], buffer))
+
+    async def end(self) -> tuple[str, list[FileState]]:
+        """All chunks become durable; the whole's digest, and the states that were shown."""
+        shown: list[FileState] = []
+        for chunk in self.trust.chunks:
+            content = RIGHT[chunk.range.start : chunk.range.stop]
+            hasher = chunk_hasher(chunk.digest_kind)
+            hasher.update(content)
+            self.keeper.note(Mark(chunk, chunk.size, hasher.digest()))
+        running = asyncio.create_task(self.hashing.run(self.keeper, shown.append))
+        await self.keeper.flush()
+        digest = await running
+        self.hashing.close()
+        return digest, shown
+
+
+@asynccontextmanager
+async def fetching(folder: Path) -> AsyncIterator[Fetch]:
+    """A fetch with nothing there yet."""
+    ledger, disk, cache = LedgerThread(), DiskPool(1), Cache(folder)
+    await ledger.open(folder / "ledger.db")
+    await ledger.call(Ledger.set_blob, Blob(ETAG, SIZE, CHUNK, "boot", 1, 2))
+    partial = Partial.open(folder / "x.part", SIZE)
+    async with aiohttp.ClientSession() as session:
+        engine = Engine(
+            disk=disk,
+            lines=disk,
+            hashes=disk,
+            ledger=ledger,
+            shelf=cache,
+            hub=CacheHub(cache),
+            session=session,
+            volume=MountedVolume(folder, mount_point_of(folder)),
+            tallies=folder,
+            boot_id="boot",
+            rng=random.Random(1),
+            buffers=Buffers(),
+        )
+        meter = Meter(Job("j", "org/repo", "main"), Tally(folder / "tally"))
+        files = [JobFile("f", SIZE, ETAG)]
+        trust = Trust(engine, meter, files, partial, split(SIZE, CHUNK))
+        hashing = WholeHash(engine, trust)
+        done = hashing.chunk_done
+        yield Fetch(
+            engine,
+            partial,
+            trust,
+            hashing,
+            Keeper(engine, ETAG, partial, CHUNK, meter.counters, done),
+        )
+    partial.close()
+    disk.close()
+    await asyncio.to_thread(ledger.close)
+
+
+async def test_from_memory_and_from_the_disk_it_is_one_digest(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        fetch.land(0, 3000)
+        fetch.partial.write(3000, [RIGHT[3000:]])
+        fetch.land(5000, 7000)
+        digest, shown = await fetch.end()
+        assert fetch.hashing.front.of_memory
+        assert (digest, shown[-1]) == (ETAG, FileState.VERIFYING)
+
+
+async def test_what_was_written_again_is_read_from_the_disk(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        fetch.land(0, 3000)
+        await fetch.engine.on_hash(fetch.hashing.front.advance, fetch.partial.fd)
+        fetch.partial.write(0, [WRONG[:SIZE]])
+        fetch.hashing.front.wrote(0, SIZE)
+        digest, _ = await fetch.end()
+        assert digest == sha256(WRONG).hexdigest(), "though memory had held the right bytes"
+
+
+async def test_a_wrong_digest_is_asked_of_the_disk_before_anybody_is_blamed(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        fetch.land(0, SIZE, memory=WRONG)
+        assert (await fetch.end())[0] == ETAG
+
+
+async def test_what_memory_holds_of_a_durable_chunk_is_not_read(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        fetch.partial.write(0, [RIGHT])
+        fetch.land(1000, SIZE, disk=WRONG)
+        assert (await fetch.end())[0] == ETAG
