@@ -123,9 +123,9 @@ async def test_from_memory_and_from_the_disk_it_is_one_digest(tmp_path: Path) ->
 
 async def test_what_was_written_again_is_read_from_the_disk(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
-        fetch.land(0, 3000)
+        fetch.land(0, SIZE)
         await fetch.engine.on_hash(fetch.hashing.front.advance, fetch.partial.fd)
-        fetch.partial.write(0, [WRONG[:SIZE]])
+        fetch.partial.write(0, [WRONG])
         fetch.hashing.front.wrote(0, SIZE)
         digest, _ = await fetch.end()
         assert digest == sha256(WRONG).hexdigest(), "though memory had held the right bytes"
