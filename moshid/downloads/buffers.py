@@ -6,7 +6,9 @@ Shared by all transfers. A buffer is taken and given back from any thread.
 from __future__ import annotations
 
 import mmap
+import sys
 import threading
+from contextlib import suppress
 from typing import Final
 
 MIB: Final = 1 << 20
@@ -15,7 +17,7 @@ BLOCK_BYTES: Final = 4096
 """What goes past the page cache begins and ends at multiples of this, in memory and on disk."""
 
 BUFFER_BYTES: Final = 2 * MIB
-"""A buffer holds so much wherever in a block it begins."""
+"""A large page, where there are such."""
 
 HELD_BYTES: Final = 64 * MIB
 
@@ -51,4 +53,8 @@ class Buffers:
 
 def new_buffer() -> memoryview:
     """A buffer of nobody's."""
-    return memoryview(mmap.mmap(-1, BUFFER_BYTES + BLOCK_BYTES))
+    memory = mmap.mmap(-1, BUFFER_BYTES)
+    if sys.platform == "linux":
+        with suppress(OSError):  # a kernel without large pages: small ones do
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)

@@ -149,10 +149,10 @@ class Siphon:
 def in_blocks(buffer: memoryview, landing: Landing, most_bytes: int) -> memoryview:
     """Room for the next bytes in a buffer: as far into a block as they are in the file, and up to
     the end of one, unless that is where the landing ends."""
-    size = min(most_bytes, BUFFER_BYTES)
+    skew = landing.at % BLOCK_BYTES
+    size = min(most_bytes, BUFFER_BYTES - skew)
     if size < landing.left_bytes and size > BLOCK_BYTES:
         size -= (landing.at + size) % BLOCK_BYTES
-    skew = landing.at % BLOCK_BYTES
     return buffer[skew : skew + size]
 
 

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moshid.downloads.buffers import BLOCK_BYTES, BUFFER_BYTES
 from moshid.downloads.disk import Partial
 from moshid.downloads.landing import HOP_BYTES, ChunkLanding, Landing, Tail
 from moshid.downloads.plan import Chunk, split
+from moshid.downloads.siphon import in_blocks
 
 MIB = 1 << 20
 CONTENT = random.Random(0).randbytes(10 * MIB)
@@ -113,3 +115,13 @@ def test_a_thread_that_lands_step_by_step_ends_where_the_tail_begins(partial: Pa
 def test_nothing_lands_beyond_its_stretch() -> None:
     landing = Landing(10, 15)
     assert [bytes(v) for v in landing.clip([b"abc", b"def", b"ghi"])] == [b"abc", b"de"]
+
+
+@given(st.integers(0, 1 << 40), st.integers(1, 8 * MIB), st.integers(1, 4 * MIB))
+def test_a_step_lies_in_its_buffer_as_in_the_file(at: int, left: int, most_bytes: int) -> None:
+    buffer = memoryview(bytearray(range(256)) * (BUFFER_BYTES // 256))
+    view = in_blocks(buffer, Landing(at, at + left), min(most_bytes, left))
+    assert view[0] == at % BLOCK_BYTES % 256
+    assert 0 < len(view) <= min(most_bytes, left)
+    whole = (at + len(view)) % BLOCK_BYTES == 0
+    assert whole or len(view) == left or most_bytes <= BLOCK_BYTES
