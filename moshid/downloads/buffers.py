@@ -23,7 +23,7 @@ HELD_BYTES: Final = 64 * MIB
 
 
 class Buffers:
-    """Up to ``most_bytes`` in buffers; the memory is the system's again when none is in use."""
+    """Up to ``most_bytes`` in buffers; their memory is kept until nobody has use for any."""
 
     def __init__(self, most_bytes: int = HELD_BYTES) -> None:
         self.most_bytes = most_bytes
@@ -47,13 +47,17 @@ class Buffers:
         with self._lock:
             self._left += 1
             self._free.append(buffer)
+
+    def trim(self) -> None:
+        """Leave the memory to the system, if no buffer is in use."""
+        with self._lock:
             if self._left == self._count:
                 self._free.clear()
 
 
 def new_buffer() -> memoryview:
     """A buffer of nobody's."""
-    memory = mmap.mmap(-1, BUFFER_BYTES)
+    memory = mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if sys.platform == "linux":
         with suppress(OSError):  # a kernel without large pages: small ones do
             memory.madvise(mmap.MADV_HUGEPAGE)

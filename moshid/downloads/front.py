@@ -124,6 +124,7 @@ class Front:
             for piece in self._held.values():
                 self._buffers.give(piece.buffer)
             self._held.clear()
+        self._buffers.trim()
 
     def _step(self, fd: int) -> bool:
         """Hash the next piece or what can be read; False: nothing has come for a while."""
