@@ -19,7 +19,7 @@ BLOCK_BYTES: Final = 4096
 BUFFER_BYTES: Final = 2 * MIB
 """A large page, where there are such."""
 
-HELD_BYTES: Final = 64 * MIB
+HELD_BYTES: Final = 48 * MIB
 
 
 class Buffers:
@@ -30,12 +30,12 @@ class Buffers:
         self._left = most_bytes // BUFFER_BYTES
         self._count = self._left
         self._free: list[memoryview] = []
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
-    def take(self) -> memoryview | None:
-        """A buffer to be given back; None: all are in use."""
-        with self._lock:
-            if not self._left:
+    def take(self, wait_s: float = 0.0) -> memoryview | None:
+        """A buffer to be given back; None: all are in use, and were for so long."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._left > 0, wait_s):
                 return None
             self._left -= 1
             if self._free:
@@ -44,13 +44,14 @@ class Buffers:
 
     def give(self, buffer: memoryview) -> None:
         """Have a buffer back."""
-        with self._lock:
+        with self._changed:
             self._left += 1
             self._free.append(buffer)
+            self._changed.notify()
 
     def trim(self) -> None:
         """Leave the memory to the system, if no buffer is in use."""
-        with self._lock:
+        with self._changed:
             if self._left == self._count:
                 self._free.clear()
 

@@ -58,6 +58,7 @@ class Front:
         self._changed = threading.Condition()
         self._asleep = True
         self._kept = 0
+        self._stood_at = -1
 
     @property
     def complete(self) -> bool:
@@ -69,10 +70,18 @@ class Front:
         return self._hasher.hexdigest()
 
     def buffer_for(self, at: int) -> memoryview | None:
-        """A buffer for what lands there, if the hash will be there soon: to be held, or dropped."""
-        if at - self.at >= self._buffers.most_bytes:
-            return None
-        return self._buffers.take()
+        """A buffer for what lands there, if the hash will be there soon: to be held, or dropped.
+        Waits a little for a hash that goes on and only has to catch up. Blocking, briefly."""
+        with self._changed:
+            wait_s = LINGER_S if self.at > self._stood_at else 0.0
+            near = self._changed.wait_for(lambda: self._is_near(at), wait_s)
+        buffer = self._buffers.take(wait_s) if near else None
+        if buffer is None:
+            self._stood_at = self.at
+        return buffer
+
+    def _is_near(self, at: int) -> bool:
+        return at - self.at < self._buffers.most_bytes
 
     def drop(self, buffer: memoryview) -> None:
         """Nothing is to be held in it after all."""
@@ -134,6 +143,7 @@ class Front:
             start, piece = self.at, self._held.pop(self.at, None)
             stop = start + len(piece.content) if piece is not None else self._readable_to()
             self.at = stop  # what is written there from now on is written again
+            self._changed.notify_all()
         if piece is None:
             hash_range(fd, start, stop, self._hasher)
         else:
