@@ -73,15 +73,12 @@ class Front:
         """A buffer for what lands there, if the hash will be there soon: to be held, or dropped.
         Waits a little for a hash that goes on and only has to catch up. Blocking, briefly."""
         with self._changed:
-            wait_s = LINGER_S if self.at > self._stood_at else 0.0
+            wait_s = self._linger_s if self.at > self._stood_at else 0.0
             near = self._changed.wait_for(lambda: self._is_near(at), wait_s)
         buffer = self._buffers.take(wait_s) if near else None
         if buffer is None:
             self._stood_at = self.at
         return buffer
-
-    def _is_near(self, at: int) -> bool:
-        return at - self.at < self._buffers.most_bytes
 
     def drop(self, buffer: memoryview) -> None:
         """Nothing is to be held in it after all."""
@@ -151,6 +148,9 @@ class Front:
             self._hasher.update(piece.content)
             self._buffers.give(piece.buffer)
         return True
+
+    def _is_near(self, at: int) -> bool:
+        return at - self.at < self._buffers.most_bytes
 
     def _can_go_on(self) -> bool:
         return self.at in self._held or self._chunk.done

@@ -17,9 +17,6 @@ ENTRY_S: Final = 0.005
 """Of a crowd one comes in after the other, so far apart: to open a connection keeps the event loop
 (and a home router) busy, and dozens at once would keep clients waiting for their answers."""
 
-CROWD: Final = 4
-"""So many are none: they come in together."""
-
 
 class Gate:
     """Lets ``limit`` holders in, and no more than the job's ``allowance`` has seats for; ``hold``
@@ -104,6 +101,7 @@ class Gate:
 
     async def _turnstile(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        self._next_entry_s = max(self._next_entry_s, now_s - CROWD * ENTRY_S) + ENTRY_S
-        if self._next_entry_s > now_s:
-            await asyncio.sleep(self._next_entry_s - now_s)
+        entry_s = max(now_s, self._next_entry_s)
+        self._next_entry_s = entry_s + ENTRY_S
+        if entry_s > now_s:
+            await asyncio.sleep(entry_s - now_s)

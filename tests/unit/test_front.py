@@ -46,9 +46,10 @@ class Landed:
 
     def __post_init__(self) -> None:
         os.pwrite(self.fd, bytes(SIZE), 0)
-        self.front = Front(self.chunks, sha256(), self.buffers, self._wake, linger_s=0.0)
+        self.front = Front(self.chunks, sha256(), self.buffers, self.wake, linger_s=0.0)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There is something to hash."""
         self.woken += 1
 
     def write(self, start: int, stop: int, content: bytes = RIGHT, *, hold: bool) -> bool:
@@ -200,6 +201,29 @@ def test_threads_that_land_beside_one_that_hashes(fd: int) -> None:
     assert landed.front.hexdigest() == sha256(RIGHT).hexdigest()
     assert not landed.front.is_stale
     assert landed.all_given_back()
+
+
+def test_who_is_ahead_waits_for_a_hash_that_goes_on(fd: int) -> None:
+    """All buffers hold what is next; a fifth piece gets one when the hash has come by the first."""
+    landed = Landed(fd)
+    landed.front = Front(landed.chunks, sha256(), landed.buffers, landed.wake, linger_s=60.0)
+    for start in range(500, 2500, 500):
+        assert landed.write(start, start + 500, hold=True)
+    got: list[bool] = []
+    ahead = threading.Thread(target=lambda: got.append(landed.write(2500, 3000, hold=True)))
+    ahead.start()
+    landed.write(0, 500, hold=False)
+    landed.finish(0)
+    hashing = threading.Thread(target=landed.front.advance, args=(fd,))
+    hashing.start()
+    ahead.join()
+    assert got == [True]
+    landed.write(3000, SIZE, hold=False)
+    for index in range(1, len(landed.chunks)):
+        landed.finish(index)
+    hashing.join()
+    assert landed.front.complete
+    assert landed.front.hexdigest() == sha256(RIGHT).hexdigest()
 
 
 def test_buffers_are_bounded_and_handed_on() -> None:
