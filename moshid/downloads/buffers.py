@@ -19,7 +19,7 @@ BLOCK_BYTES: Final = 4096
 BUFFER_BYTES: Final = 2 * MIB
 """A large page, where there are such."""
 
-HELD_BYTES: Final = 48 * MIB
+HELD_BYTES: Final = 56 * MIB
 
 
 class Buffers:

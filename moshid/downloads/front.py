@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from moshid.downloads import pages
-from moshid.downloads.buffers import Buffers
+from moshid.downloads.buffers import HELD_BYTES, Buffers
 from moshid.downloads.digests import Hasher, hash_range
 from moshid.downloads.plan import Chunk
 
@@ -41,8 +41,11 @@ class Front:
         hasher: Hasher,
         buffers: Buffers,
         ready: Callable[[], None],
+        *,
+        reach_bytes: int = HELD_BYTES,
         linger_s: float = LINGER_S,
     ) -> None:
+        """``reach_bytes``: what lands so far ahead is held, if there are buffers; 0: nothing is."""
         self.at = 0
         """So far, from the beginning, all is hashed."""
         self.of_memory = False
@@ -53,12 +56,13 @@ class Front:
         self._hasher = hasher
         self._buffers = buffers
         self._ready = ready
+        self._reach_bytes = reach_bytes
         self._linger_s = linger_s
         self._held: dict[int, Piece] = {}
         self._changed = threading.Condition()
         self._asleep = True
         self._kept = 0
-        self._stood_at = -1
+        self._busy = False
 
     @property
     def complete(self) -> bool:
@@ -71,14 +75,13 @@ class Front:
 
     def buffer_for(self, at: int) -> memoryview | None:
         """A buffer for what lands there, if the hash will be there soon: to be held, or dropped.
-        Waits a little for a hash that goes on and only has to catch up. Blocking, briefly."""
+        Waits a little for a hash that is at work and only has to catch up. Blocking, briefly."""
+        if not self._reach_bytes:
+            return None
         with self._changed:
-            wait_s = self._linger_s if self.at > self._stood_at else 0.0
-            near = self._changed.wait_for(lambda: self._is_near(at), wait_s)
-        buffer = self._buffers.take(wait_s) if near else None
-        if buffer is None:
-            self._stood_at = self.at
-        return buffer
+            self._changed.wait_for(lambda: self._is_near(at) or not self._busy, self._linger_s)
+            near, wait_s = self._is_near(at), self._linger_s if self._busy else 0.0
+        return self._buffers.take(wait_s) if near else None
 
     def drop(self, buffer: memoryview) -> None:
         """Nothing is to be held in it after all."""
@@ -135,8 +138,12 @@ class Front:
     def _step(self, fd: int) -> bool:
         """Hash the next piece or what can be read; False: nothing has come for a while."""
         with self._changed:
-            if self.complete or not self._changed.wait_for(self._can_go_on, self._linger_s):
-                return False
+            self._busy = not self.complete and self._can_go_on()
+            if not self._busy:
+                self._changed.notify_all()
+                if self.complete or not self._changed.wait_for(self._can_go_on, self._linger_s):
+                    return False
+                self._busy = True
             start, piece = self.at, self._held.pop(self.at, None)
             stop = start + len(piece.content) if piece is not None else self._readable_to()
             self.at = stop  # what is written there from now on is written again
@@ -150,7 +157,7 @@ class Front:
         return True
 
     def _is_near(self, at: int) -> bool:
-        return at - self.at < self._buffers.most_bytes
+        return at - self.at < self._reach_bytes
 
     def _can_go_on(self) -> bool:
         return self.at in self._held or self._chunk.done

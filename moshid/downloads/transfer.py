@@ -108,7 +108,8 @@ class Transfer:
         return await self._fetch(trust, missing, whole=True)
 
     async def _fetch(self, trust: Trust, missing: Sequence[Chunk], whole: bool = False) -> str:
-        hashing = WholeHash(self.engine, trust) if whole else None
+        at_first = self.profile.connections_start
+        hashing = WholeHash(self.engine, trust, at_first) if whole else None
         keeper = self._keeper(trust, hashing.chunk_done if hashing else trust.count)
         fetcher = self._fetcher(trust, keeper, deque(missing), hashing.front if hashing else None)
         digest = ""

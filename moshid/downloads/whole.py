@@ -4,8 +4,10 @@ and when what it took from memory is not enough."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from moshid.downloads.buffers import HELD_BYTES
 from moshid.downloads.digests import whole_hasher
 from moshid.downloads.engine import Engine
 from moshid.downloads.front import Front
@@ -14,15 +16,20 @@ from moshid.downloads.plan import Chunk
 from moshid.downloads.states import FileState
 from moshid.downloads.trust import Trust
 
+WAYS_MAX: Final = 1.5
+"""Chunks under way may be so many times what memory holds of them."""
+
 
 class WholeHash:
     """The hash of one round of fetching; belongs to one event loop."""
 
-    def __init__(self, engine: Engine, trust: Trust) -> None:
+    def __init__(self, engine: Engine, trust: Trust, connections: int) -> None:
+        """``connections`` fetch at first, each another chunk."""
         self._engine = engine
         self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
+        self._reach_bytes = reach_bytes(trust.chunks, connections)
         self.front = self._new_front()
 
     def chunk_done(self, chunk: Chunk) -> None:
@@ -66,7 +73,16 @@ class WholeHash:
     def _new_front(self) -> Front:
         trust = self._trust
         hasher = whole_hasher(trust.etag, trust.partial.size)
-        return Front(trust.chunks, hasher, self._engine.buffers, self._wake)
+        return Front(
+            trust.chunks, hasher, self._engine.buffers, self._wake, reach_bytes=self._reach_bytes
+        )
 
     def _wake(self) -> None:
         self._loop.call_soon_threadsafe(self._ready.set)
+
+
+def reach_bytes(chunks: Sequence[Chunk], connections: int) -> int:
+    """How far ahead of the hash it is worth holding what lands: where the chunks under way are
+    many or large, most lies further away, and whoever waited for the hash would only be held up."""
+    under_way = connections * chunks[0].size if chunks else 0
+    return HELD_BYTES if under_way <= WAYS_MAX * HELD_BYTES else 0

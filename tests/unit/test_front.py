@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moshid.downloads.buffers import BUFFER_BYTES, Buffers
-from moshid.downloads.front import Front, Piece
+from moshid.downloads.front import LINGER_S, Front, Piece
 from moshid.downloads.plan import Chunk, split
 
 CHUNK_BYTES = 1000
@@ -46,7 +46,16 @@ class Landed:
 
     def __post_init__(self) -> None:
         os.pwrite(self.fd, bytes(SIZE), 0)
-        self.front = Front(self.chunks, sha256(), self.buffers, self.wake, linger_s=0.0)
+        self.front = self.make(linger_s=0.0)
+
+    def make(self, ready: Callable[[], None] | None = None, linger_s: float = LINGER_S) -> Front:
+        """A hash that nothing was fed to."""
+        reach_bytes = PIECES_MAX * BUFFER_BYTES
+        return Front(
+            *(self.chunks, sha256(), self.buffers, ready or self.wake),
+            reach_bytes=reach_bytes,
+            linger_s=linger_s,
+        )
 
     def wake(self) -> None:
         """There is something to hash."""
@@ -166,6 +175,12 @@ def test_what_lies_far_ahead_gets_no_buffer(fd: int) -> None:
     assert front.buffer_for(PIECES_MAX * BUFFER_BYTES) is None
 
 
+def test_where_nothing_is_near_nothing_is_held(fd: int) -> None:
+    landed = Landed(fd)
+    front = Front(landed.chunks, sha256(), landed.buffers, landed.wake, reach_bytes=0)
+    assert front.buffer_for(0) is None
+
+
 def test_it_wakes_once_for_many_pieces_and_again_after_a_look(fd: int) -> None:
     landed = Landed(fd)
     landed.write(1000, 1500, hold=True)
@@ -180,7 +195,7 @@ def test_threads_that_land_beside_one_that_hashes(fd: int) -> None:
     """Four bring pieces, held or not, out of order; one hashes all the while."""
     landed = Landed(fd)
     ready = threading.Event()
-    landed.front = Front(landed.chunks, sha256(), landed.buffers, ready.set)
+    landed.front = landed.make(ready.set)
 
     def bring(first: int) -> None:
         for index in range(first, len(landed.chunks), 4):
@@ -203,25 +218,56 @@ def test_threads_that_land_beside_one_that_hashes(fd: int) -> None:
     assert landed.all_given_back()
 
 
-def test_who_is_ahead_waits_for_a_hash_that_goes_on(fd: int) -> None:
-    """All buffers hold what is next; a fifth piece gets one when the hash has come by the first."""
-    landed = Landed(fd)
-    landed.front = Front(landed.chunks, sha256(), landed.buffers, landed.wake, linger_s=60.0)
-    for start in range(500, 2500, 500):
+class SlowHasher:
+    """SHA-256 that takes its first bytes only when it may."""
+
+    def __init__(self) -> None:
+        self._sha256 = sha256()
+        self.at_work = threading.Event()
+        self.may_go_on = threading.Event()
+        self.hexdigest = self._sha256.hexdigest
+        self.digest = self._sha256.digest
+        self.copy = self._sha256.copy
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more bytes."""
+        self.at_work.set()
+        self.may_go_on.wait()
+        self._sha256.update(data)
+
+
+class Asked(Buffers):
+    """Buffers that tell when all are in use and one is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(PIECES_MAX * BUFFER_BYTES)
+        self.short = threading.Event()
+
+    def take(self, wait_s: float = 0.0) -> memoryview | None:
+        """A buffer."""
+        if wait_s:
+            self.short.set()
+        return super().take(wait_s)
+
+
+def test_who_is_ahead_waits_for_a_hash_at_work(fd: int) -> None:
+    """All buffers hold what is next; the next piece gets one when the hash is done with its own."""
+    buffers, hasher = Asked(), SlowHasher()
+    landed = Landed(fd, buffers=buffers)
+    landed.front = Front(landed.chunks, hasher, buffers, landed.wake, linger_s=60.0)
+    for start in range(0, 2000, 500):
         assert landed.write(start, start + 500, hold=True)
-    got: list[bool] = []
-    ahead = threading.Thread(target=lambda: got.append(landed.write(2500, 3000, hold=True)))
-    ahead.start()
-    landed.write(0, 500, hold=False)
-    landed.finish(0)
     hashing = threading.Thread(target=landed.front.advance, args=(fd,))
     hashing.start()
+    hasher.at_work.wait()
+    got: list[bool] = []
+    ahead = threading.Thread(target=lambda: got.append(landed.write(2000, SIZE, hold=True)))
+    ahead.start()
+    buffers.short.wait()
+    hasher.may_go_on.set()
     ahead.join()
-    assert got == [True]
-    landed.write(3000, SIZE, hold=False)
-    for index in range(1, len(landed.chunks)):
-        landed.finish(index)
     hashing.join()
+    assert got == [True]
     assert landed.front.complete
     assert landed.front.hexdigest() == sha256(RIGHT).hexdigest()
 

@@ -26,11 +26,12 @@ from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.meter import Meter
 from moshid.downloads.offline import CacheHub
 from moshid.downloads.plan import split
+from moshid.downloads.profiles import PROFILES
 from moshid.downloads.states import FileState
 from moshid.downloads.tally import Tally
 from moshid.downloads.trust import Trust
 from moshid.downloads.volume import MountedVolume, mount_point_of
-from moshid.downloads.whole import WholeHash
+from moshid.downloads.whole import WholeHash, reach_bytes
 
 pytestmark = pytest.mark.asyncio
 
@@ -97,7 +98,7 @@ async def fetching(folder: Path) -> AsyncIterator[Fetch]:
         meter = Meter(Job("j", "org/repo", "main"), Tally(folder / "tally"))
         files = [JobFile("f", SIZE, ETAG)]
         trust = Trust(engine, meter, files, partial, split(SIZE, CHUNK))
-        hashing = WholeHash(engine, trust)
+        hashing = WholeHash(engine, trust, 1)
         done = hashing.chunk_done
         yield Fetch(
             engine,
@@ -142,3 +143,14 @@ async def test_what_memory_holds_of_a_durable_chunk_is_not_read(tmp_path: Path) 
         fetch.partial.write(0, [RIGHT])
         fetch.land(1000, SIZE, disk=WRONG)
         assert (await fetch.end())[0] == ETAG
+
+
+@pytest.mark.parametrize(
+    ("profile", "holds"),
+    [("auto", True), ("robust", True), ("parallel", False), ("verified", False)],
+)
+async def test_what_lands_is_held_where_most_of_it_is_near(profile: str, holds: bool) -> None:
+    p = PROFILES[profile]
+    chunks = split(1 << 30, p.chunk_bytes)
+    assert (reach_bytes(chunks, p.connections_start) > 0) == holds
+    assert reach_bytes([], 1) > 0, "of an empty file, all is near"
