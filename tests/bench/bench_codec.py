@@ -1,8 +1,8 @@
 """Both codecs for a long time, as fast as they run: swaps, codes, sound, memory, time.
 
 ``python -m tests.bench.bench_codec [--codec mlx|rustymimi]... [--frames N] [--json FILE]
-[--picture FILE] [--agreement] [--alone]``; 45,000 frames are an hour. The demo's codec runs in MLX, a
-full-size Mimi with random weights in rustymimi. Each is compared with one that never ends: MLX with
+[--picture FILE] [--agreement] [--alone]``; 45,000 frames are an hour, and what there is when it is
+interrupted counts. The demo's codec runs in MLX, a full-size Mimi with random weights in rustymimi. Each is compared with one that never ends: MLX with
 its own growing caches, and a rustymimi object with a table as long as the run; ``--alone``, which
 takes half as long, rustymimi is not.
 """
@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -152,6 +153,7 @@ def _swapping(
     if codec.spares.swaps > swaps:
         run.swap_frames.append(frame)
         run.swap_ms.append(run.ms[-1])
+        print(f"  swap {codec.spares.swaps} at frame {frame}: {run.ms[-1]:.1f} ms", flush=True)
     return answer
 
 
@@ -194,7 +196,7 @@ def main() -> None:
     runs = {"mlx": run_mlx, "rustymimi": run_alone if args.alone else run_rustymimi}
     for name in args.codec or ("mlx", "rustymimi"):
         run = Run(name)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
             runs[name](Path(folder), args.frames, run)
         results.append(run.to_dict())
         print(json.dumps(results[-1], indent=1), flush=True)
