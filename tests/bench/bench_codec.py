@@ -2,9 +2,9 @@
 
 ``python -m tests.bench.bench_codec [--codec mlx|rustymimi]... [--frames N] [--json FILE]
 [--picture FILE] [--agreement] [--alone]``; 45,000 frames are an hour, and what there is when it is
-interrupted counts. The demo's codec runs in MLX, a full-size Mimi with random weights in rustymimi. Each is compared with one that never ends: MLX with
-its own growing caches, and a rustymimi object with a table as long as the run; ``--alone``, which
-takes half as long, rustymimi is not.
+interrupted counts. The demo's codec runs in MLX, a full-size Mimi with random weights in rustymimi.
+Each is compared with one that never ends: MLX with its own growing caches, and a rustymimi object
+with a table as long as the run; ``--alone``, which takes half as long, rustymimi is not.
 """
 
 from __future__ import annotations
