@@ -13,7 +13,7 @@ from typing import Final
 
 MIB: Final = 1 << 20
 
-BLOCK_BYTES: Final = 4096
+BLOCK_BYTES: Final = max(4096, mmap.PAGESIZE)
 """What goes past the page cache begins and ends at multiples of this, in memory and on disk."""
 
 BUFFER_BYTES: Final = 2 * MIB

@@ -32,6 +32,9 @@ THREAD_NICENESS: Final = 10
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """No link is followed: it may be somebody else's, to a file that is to be overwritten."""
 
+_NOT_DIRECT: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""So a file system says that it cannot write past the cache, or not from there."""
+
 _DIRECT_FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_DIRECT", 0)
 
 
@@ -112,6 +115,10 @@ class Partial:
         """Whether ``write_through`` can do what it is for."""
         return self._direct_fd is not None
 
+    def is_all_there(self) -> bool:
+        """Whether the file still has its size: nobody cut it off meanwhile."""
+        return os.fstat(self.fd).st_size == self.size
+
     def identity(self) -> tuple[int, int]:
         """Device and inode: which file this is."""
         stat = os.fstat(self.fd)
@@ -128,7 +135,7 @@ class Partial:
             try:
                 written = os.pwritev(fd, queue[:_BUFFERS_MAX], at)
             except OSError as e:
-                if fd == self.fd or e.errno != errno.EINVAL:
+                if fd == self.fd or e.errno not in _NOT_DIRECT:
                     raise
                 fd = self.fd
                 continue
@@ -158,9 +165,11 @@ class Partial:
 
     def close(self) -> None:
         """Close, and unlock. Once only."""
-        if self._direct_fd is not None:
-            os.close(self._direct_fd)
-        os.close(self.fd)
+        try:
+            if self._direct_fd is not None:
+                os.close(self._direct_fd)
+        finally:
+            os.close(self.fd)
 
     def delete(self) -> None:
         """Remove the file, then unlock: nobody can lock a file that is about to go."""

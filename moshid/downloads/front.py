@@ -44,6 +44,7 @@ class Front:
         *,
         reach_bytes: int = HELD_BYTES,
         linger_s: float = LINGER_S,
+        slice_bytes: int = SLICE_BYTES,
     ) -> None:
         """``reach_bytes``: what lands so far ahead is held, if there are buffers; 0: nothing is."""
         self.at = 0
@@ -58,6 +59,7 @@ class Front:
         self._ready = ready
         self._reach_bytes = reach_bytes
         self._linger_s = linger_s
+        self._slice_bytes = slice_bytes
         self._held: dict[int, Piece] = {}
         self._changed = threading.Condition()
         self._asleep = True
@@ -80,7 +82,7 @@ class Front:
             return None
         with self._changed:
             self._changed.wait_for(lambda: self._is_near(at) or not self._busy, self._linger_s)
-            near, wait_s = self._is_near(at), self._linger_s if self._busy else 0.0
+            near, wait_s = self._is_near(at), self._linger_s if self._busy and self._held else 0.0
         return self._buffers.take(wait_s) if near else None
 
     def drop(self, buffer: memoryview) -> None:
@@ -110,12 +112,13 @@ class Front:
     def advance(self, fd: int) -> bool:
         """Hash what is there, in order; whether there is more of it. Blocking, for a while."""
         start = self.at
-        while self.at - start < SLICE_BYTES and self._step(fd):
+        while self.at - start < self._slice_bytes and self._step(fd):
             pass
         self.forget_read(fd)
         with self._changed:
             more = not self.complete and self._can_go_on()
-            self._asleep = not more
+            self._asleep, self._busy = not more, more
+            self._changed.notify_all()
         return more
 
     def forget_read(self, fd: int) -> None:

@@ -169,20 +169,22 @@ class Intake:
         """The rest of the landing, by hops in a thread."""
         with closing(Siphon(answer, self.front)) as siphon:
             while landing.left_bytes > 0:
-                free = self.allowance.free
+                await self._safe(landing, watch)
+                free = self.allowance.free  # what was granted freely owes nothing later
                 want_bytes = landing.left_bytes if free else self.hop_bytes
-                most_bytes = await self._allowed(landing, want_bytes, watch)
+                most_bytes = await self._granted(landing, want_bytes, watch)
                 before, news = landing.at, News(landing, self._arrived)
                 errand = Errand(
                     *(landing, self.partial, watch, most_bytes, self.hop_bytes),
+                    asked_s=watch.stalls.clock(),
                     tell=news.post,
-                    may_go_on=lambda: not self._is_full(landing),
+                    may_go_on=lambda: not self._is_full(landing) and self.allowance.free,
                 )
                 try:
                     ended = await self.engine.on_line(siphon.hop, errand)
                 finally:
                     came_bytes = landing.at - before
-                    self.allowance.charge(came_bytes if free else came_bytes - most_bytes)
+                    self.allowance.charge(0 if free else came_bytes - most_bytes)
                     news.take()
                 if ended and landing.left_bytes > 0:
                     raise BodyEnded
@@ -194,11 +196,19 @@ class Intake:
         )
 
     async def _allowed(self, landing: Landing, most_bytes: int, watch: Watch) -> int:
-        """How much of the landing may come next: wait while too much of its chunk is at risk, and
-        for the line's leave."""
-        with watch.resting():
-            if isinstance(landing, ChunkLanding) and self._is_full(landing):
+        """How much of the landing may come next."""
+        await self._safe(landing, watch)
+        return await self._granted(landing, most_bytes, watch)
+
+    async def _safe(self, landing: Landing, watch: Watch) -> None:
+        """Wait while too much of the landing's chunk is at risk."""
+        if isinstance(landing, ChunkLanding) and self._is_full(landing):
+            with watch.resting():
                 await self.keeper.room(landing.chunk, landing.have_bytes)
+
+    async def _granted(self, landing: Landing, most_bytes: int, watch: Watch) -> int:
+        """Wait for the line's leave: how much of the landing it gives."""
+        with watch.resting():
             granted_bytes = await self.allowance.grant(min(most_bytes, landing.left_bytes))
         return min(granted_bytes, landing.left_bytes)
 

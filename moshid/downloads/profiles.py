@@ -68,7 +68,7 @@ class Profile:
 PROFILES: Final[Mapping[str, Profile]] = {
     p.name: p
     for p in (
-        Profile(name="auto", chunk_bytes=16 * MIB, connections_start=4, connections_max=8),
+        Profile(name="auto", chunk_bytes=12 * MIB, connections_start=4, connections_max=8),
         Profile(
             name="verified",
             chunk_bytes=50_000_000,

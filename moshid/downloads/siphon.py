@@ -34,13 +34,15 @@ _thread = threading.local()
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What a thread is to bring: up to ``most_bytes`` of a landing, in steps of up to
-    ``step_bytes``. After each it calls ``tell``, and asks whether it ``may_go_on``."""
+    ``step_bytes``. After each it calls ``tell``, and asks whether it ``may_go_on``. ``asked_s``:
+    when it was asked for, by the clock of ``watch``."""
 
     landing: Landing
     partial: Partial
     watch: Watch
     most_bytes: int
     step_bytes: int
+    asked_s: float
     tell: Callable[[], None]
     may_go_on: Callable[[], bool]
 
@@ -79,6 +81,8 @@ class Siphon:
         Raises:
             OSError: the disk cannot take it. What the network does ends the catch.
         """
+        watch = errand.watch
+        watch.forgive(watch.stalls.clock() - errand.asked_s)  # it had to wait for a thread
         left_bytes, until_s, ended = errand.most_bytes, time.monotonic() + LOOK_S, False
         while not ended and (step := errand.landing.claim(min(left_bytes, errand.step_bytes))):
             count, ended = self._catch(errand, step)
@@ -93,7 +97,10 @@ class Siphon:
     def _catch(self, errand: Errand, most_bytes: int) -> tuple[int, bool]:
         """A step: how much came, and whether no more will."""
         front, landing = self._front, errand.landing
-        spare = front.buffer_for(landing.at) if front is not None else None
+        spare = None
+        if front is not None and most_bytes >= HELD_MIN_BYTES:
+            with errand.watch.resting():
+                spare = front.buffer_for(landing.at)
         try:
             view = in_blocks(spare if spare is not None else _buffer(), landing, most_bytes)
             filled, ended = self._fill(view)

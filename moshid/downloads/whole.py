@@ -51,7 +51,8 @@ class WholeHash:
             show(FileState.VERIFYING)
         await self._engine.on_hash(front.forget_read, trust.partial.fd)
         digest = front.hexdigest()
-        if front.is_stale or (front.of_memory and digest != trust.etag):
+        whole = await self._engine.on_hash(trust.partial.is_all_there)
+        if front.is_stale or (front.of_memory and (digest != trust.etag or not whole)):
             front = self._new_front()  # the disk has the last word
             await self._follow(front, show)
             digest = front.hexdigest()

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from moshid.downloads.allowance import Unlimited
+from moshid.downloads.intake import Intake
+from moshid.downloads.landing import ChunkLanding
 from moshid.downloads.profiles import Profile
+from moshid.downloads.stall import Stalls
 from moshid.downloads.states import JobState
 from moshid.events import Bus
 from tests.fakes.downloads import QUICK, make_service, running, until
 from tests.fakes.fault_hub import Fault, FaultHub
 from tests.fakes.repos import REPO, make_repo
 from tests.integration.test_downloads import assert_in_cache
+from tests.unit.test_whole import fetching
 
 pytestmark = pytest.mark.asyncio
 
@@ -97,3 +102,44 @@ async def test_a_pause_in_mid_hop_keeps_what_has_come(tmp_path: Path) -> None:
         done = await service.wait(job.id)
     assert (done.state, done.bytes_refetched) == (JobState.DONE, 0)
     assert_in_cache(folder, cache, WEIGHTS)
+
+
+class LimitedFromNow(Unlimited):
+    """Free until bytes come; what was charged after that."""
+
+    def __init__(self) -> None:
+        self.granted_bytes = self.charged_bytes = self.moved_bytes = 0
+
+    async def grant(self, want_bytes: int) -> int:
+        if not self.free:
+            want_bytes = min(want_bytes, MIB // 4)
+            self.granted_bytes += want_bytes
+        return want_bytes
+
+    def charge(self, extra_bytes: int) -> None:
+        if not self.free:
+            self.charged_bytes += extra_bytes
+
+    def moved(self) -> None:
+        self.free = False
+
+
+async def test_a_limit_that_is_set_in_mid_chunk_is_not_owed_for_what_came_before(
+    tmp_path: Path,
+) -> None:
+    make_repo(tmp_path / "hub", SIZE)
+    allowance, limits = LimitedFromNow(), Stalls(30.0, asyncio.get_running_loop().time)
+    async with FaultHub(tmp_path / "hub") as hub, fetching(tmp_path, SIZE, 16 * MIB) as fetch:
+        chunk = fetch.trust.chunks[0]
+        intake = Intake(
+            *(fetch.engine, fetch.trust.meter, fetch.trust.files, fetch.partial, fetch.keeper),
+            *(allowance, 2 * MIB, 0.0, None, True),
+        )
+        rounds = asyncio.create_task(fetch.keeper.run())
+        url = f"{hub.endpoint}/{REPO}/resolve/main/{WEIGHTS}"
+        async with fetch.engine.session.get(url, headers={"Range": chunk.range.header}) as answer:
+            landing = ChunkLanding.begin(chunk)
+            await intake.take([landing], answer, chunk.offset, limits.watch(lambda: False))
+        rounds.cancel()
+    limited_bytes = allowance.granted_bytes + allowance.charged_bytes
+    assert 0 < chunk.size - limited_bytes <= 2 * MIB, "one step came freely, and is not owed"

@@ -82,6 +82,17 @@ def test_whole_blocks_do_leave_the_page_cache_alone(tmp_path: Path) -> None:
         assert is_in_memory(opened.fd, 2 * BLOCK_BYTES) == all_is_memory
 
 
+def test_a_close_that_fails_still_unlocks(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    opened = Partial.open(path, 10)
+    spare = os.open(path, os.O_RDONLY)
+    opened._direct_fd = spare
+    os.close(spare)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        opened.close()
+    Partial.open(path, 10).close()
+
+
 def is_in_memory(fd: int, at: int) -> bool:
     """Whether a block of a file is in the page cache; a file system without one is memory."""
     try:

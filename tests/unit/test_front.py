@@ -272,6 +272,21 @@ def test_who_is_ahead_waits_for_a_hash_at_work(fd: int) -> None:
     assert landed.front.hexdigest() == sha256(RIGHT).hexdigest()
 
 
+def test_nobody_waits_for_a_hash_that_has_left_its_thread(fd: int) -> None:
+    """It did all there was, up to the most that it may do at once."""
+    landed = Landed(fd)
+    landed.front = Front(
+        *(landed.chunks, sha256(), landed.buffers, landed.wake),
+        reach_bytes=CHUNK_BYTES,
+        linger_s=60.0,
+        slice_bytes=CHUNK_BYTES,
+    )
+    landed.write(0, CHUNK_BYTES, hold=False)
+    landed.finish(0)
+    assert not landed.front.advance(fd)
+    assert landed.front.buffer_for(SIZE - 1) is None
+
+
 def test_buffers_are_bounded_and_handed_on() -> None:
     buffers = Buffers(2 * BUFFER_BYTES)
     first, second = buffers.take(), buffers.take()

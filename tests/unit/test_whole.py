@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,12 +75,12 @@ class Fetch:
 
 
 @asynccontextmanager
-async def fetching(folder: Path) -> AsyncIterator[Fetch]:
+async def fetching(folder: Path, size: int = SIZE, chunk: int = CHUNK) -> AsyncIterator[Fetch]:
     """A fetch with nothing there yet."""
     ledger, disk, cache = LedgerThread(), DiskPool(1), Cache(folder)
     await ledger.open(folder / "ledger.db")
-    await ledger.call(Ledger.set_blob, Blob(ETAG, SIZE, CHUNK, "boot", 1, 2))
-    partial = Partial.open(folder / "x.part", SIZE)
+    await ledger.call(Ledger.set_blob, Blob(ETAG, size, chunk, "boot", 1, 2))
+    partial = Partial.open(folder / "x.part", size)
     async with aiohttp.ClientSession() as session:
         engine = Engine(
             disk=disk,
@@ -96,8 +97,8 @@ async def fetching(folder: Path) -> AsyncIterator[Fetch]:
             buffers=Buffers(),
         )
         meter = Meter(Job("j", "org/repo", "main"), Tally(folder / "tally"))
-        files = [JobFile("f", SIZE, ETAG)]
-        trust = Trust(engine, meter, files, partial, split(SIZE, CHUNK))
+        files = [JobFile("f", size, ETAG)]
+        trust = Trust(engine, meter, files, partial, split(size, chunk))
         hashing = WholeHash(engine, trust, 1)
         done = hashing.chunk_done
         yield Fetch(
@@ -105,7 +106,7 @@ async def fetching(folder: Path) -> AsyncIterator[Fetch]:
             partial,
             trust,
             hashing,
-            Keeper(engine, ETAG, partial, CHUNK, meter.counters, done),
+            Keeper(engine, ETAG, partial, max(chunk, 6 << 20), meter.counters, done),
         )
     partial.close()
     disk.close()
@@ -136,6 +137,13 @@ async def test_a_wrong_digest_is_asked_of_the_disk_before_anybody_is_blamed(tmp_
     async with fetching(tmp_path) as fetch:
         fetch.land(0, SIZE, memory=WRONG)
         assert (await fetch.end())[0] == ETAG
+
+
+async def test_a_file_that_was_cut_off_is_not_taken_for_right(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        fetch.land(0, SIZE)
+        os.ftruncate(fetch.partial.fd, SIZE // 2)
+        assert (await fetch.end())[0] != ETAG
 
 
 async def test_what_memory_holds_of_a_durable_chunk_is_not_read(tmp_path: Path) -> None:
