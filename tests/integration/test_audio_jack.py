@@ -82,16 +82,20 @@ async def test_speech_through_the_codec_and_the_parrot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoken = soundfile.read(make_speech(tmp_path / "speech.wav"), dtype="float32")[0]
-    async with rig_on_jack(tmp_path, monkeypatch) as (server, rig):
-        await rig.prepare()
-        with ParrotPeer() as peer:
-            answer = await rig.start(peer, **DEVICE)
-            with JackProbe(server) as probe:
-                heard = await speak(probe, spoken)
-            stats = await rig.worker.call("stop")
+    for attempt in range(TRIES):
+        (folder := tmp_path / str(attempt)).mkdir()
+        async with rig_on_jack(folder, monkeypatch) as (server, rig):
+            await rig.prepare()
+            with ParrotPeer() as peer:
+                answer = await rig.start(peer, **DEVICE)
+                with JackProbe(server) as probe:
+                    heard = await speak(probe, spoken)
+                stats = await rig.worker.call("stop")
+        lag_s, correlation = envelope_lag(spoken, heard, RATE)
+        if not stats["underruns"]:  # this process is the parrot, and nobody serves it first
+            break
     assert answer["sample_rate"] == RATE
     assert answer["devices"]["output"]["hostapi"] == "JACK Audio Connection Kit"
-    lag_s, correlation = envelope_lag(spoken, heard, RATE)
     assert correlation > 0.75, str(stats)
     # Three frames and the codec's 10 ms are imposed; encoding, decoding and the devices follow.
     assert 0.25 < lag_s < 0.40
