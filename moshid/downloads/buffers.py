@@ -26,9 +26,7 @@ class Buffers:
     """Up to ``most_bytes`` in buffers; their memory is kept until nobody has use for any."""
 
     def __init__(self, most_bytes: int = HELD_BYTES) -> None:
-        self.most_bytes = most_bytes
-        self._left = most_bytes // BUFFER_BYTES
-        self._count = self._left
+        self._count = self._left = most_bytes // BUFFER_BYTES
         self._free: list[memoryview] = []
         self._changed = threading.Condition()
 

@@ -13,22 +13,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import aiohttp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moshid.downloads.buffers import BLOCK_BYTES, new_buffer
-from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool, Partial
-from moshid.downloads.engine import Engine
 from moshid.downloads.keeper import Keeper, Mark
 from moshid.downloads.ledger import Blob, Counters, Ledger
-from moshid.downloads.ledger_thread import LedgerThread
-from moshid.downloads.offline import CacheHub
 from moshid.downloads.plan import Chunk
 from moshid.downloads.volume import MountedVolume, disk_error, mount_point_of, nearest
 from moshid.errors import DiskFull, DownloadError, PartialLocked, VolumeMissing
+from tests.fakes.bare_engine import bare_engine
 
 ETAG = "e" * 64
 
@@ -177,27 +173,11 @@ class Recording(Partial):
 @pytest.mark.asyncio
 async def test_the_ledger_never_says_more_than_the_disk(tmp_path: Path) -> None:
     """Sync comes before commit; a failed sync leaves the ledger as it was, a later one goes on."""
-    ledger, disk, cache = LedgerThread(), DiskPool(1), Cache(tmp_path)
-    await ledger.open(tmp_path / "ledger.db")
-    await ledger.call(Ledger.set_blob, Blob(ETAG, 1000, 500, "boot", 1, 2))
     opened = Partial.open(tmp_path / "x.part", 1000)
     partial = Recording(opened.path, opened.fd, 1000, created=True)
     partial.steps = []
-    volume = MountedVolume(tmp_path, mount_point_of(tmp_path))
-    async with aiohttp.ClientSession() as session:
-        engine = Engine(
-            disk=disk,
-            lines=disk,
-            hashes=disk,
-            ledger=ledger,
-            shelf=cache,
-            hub=CacheHub(cache),
-            session=session,
-            volume=volume,
-            tallies=tmp_path,
-            boot_id="boot",
-            rng=random.Random(1),
-        )
+    async with bare_engine(tmp_path, Blob(ETAG, 1000, 500, "boot", 1, 2)) as engine:
+        ledger = engine.ledger
         chunk, done = Chunk(0, 0, 500), list[Chunk]()
         counters = Counters("j", 0, 0, 0, 0)
         keeper = Keeper(engine, ETAG, partial, 100, lambda: counters, done.append)
@@ -219,8 +199,6 @@ async def test_the_ledger_never_says_more_than_the_disk(tmp_path: Path) -> None:
         assert done == [chunk]
         rounds.cancel()
     opened.close()
-    disk.close()
-    await asyncio.to_thread(ledger.close)
 
 
 def test_disk_errors_have_kinds(tmp_path: Path) -> None:

@@ -11,28 +11,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from moshid.downloads.buffers import Buffers
-from moshid.downloads.cache import Cache
 from moshid.downloads.digests import chunk_hasher
-from moshid.downloads.disk import DiskPool, Partial
+from moshid.downloads.disk import Partial
 from moshid.downloads.engine import Engine
 from moshid.downloads.front import Piece
 from moshid.downloads.job import Job, JobFile
 from moshid.downloads.keeper import Keeper, Mark
-from moshid.downloads.ledger import Blob, Ledger
-from moshid.downloads.ledger_thread import LedgerThread
+from moshid.downloads.ledger import Blob
 from moshid.downloads.meter import Meter
-from moshid.downloads.offline import CacheHub
 from moshid.downloads.plan import split
 from moshid.downloads.profiles import PROFILES
 from moshid.downloads.states import FileState
 from moshid.downloads.tally import Tally
 from moshid.downloads.trust import Trust
-from moshid.downloads.volume import MountedVolume, mount_point_of
 from moshid.downloads.whole import WholeHash, reach_bytes
+from tests.fakes.bare_engine import bare_engine
 
 pytestmark = pytest.mark.asyncio
 
@@ -77,25 +72,8 @@ class Fetch:
 @asynccontextmanager
 async def fetching(folder: Path, size: int = SIZE, chunk: int = CHUNK) -> AsyncIterator[Fetch]:
     """A fetch with nothing there yet."""
-    ledger, disk, cache = LedgerThread(), DiskPool(1), Cache(folder)
-    await ledger.open(folder / "ledger.db")
-    await ledger.call(Ledger.set_blob, Blob(ETAG, size, chunk, "boot", 1, 2))
     partial = Partial.open(folder / "x.part", size)
-    async with aiohttp.ClientSession() as session:
-        engine = Engine(
-            disk=disk,
-            lines=disk,
-            hashes=disk,
-            ledger=ledger,
-            shelf=cache,
-            hub=CacheHub(cache),
-            session=session,
-            volume=MountedVolume(folder, mount_point_of(folder)),
-            tallies=folder,
-            boot_id="boot",
-            rng=random.Random(1),
-            buffers=Buffers(),
-        )
+    async with bare_engine(folder, Blob(ETAG, size, chunk, "boot", 1, 2)) as engine:
         meter = Meter(Job("j", "org/repo", "main"), Tally(folder / "tally"))
         files = [JobFile("f", size, ETAG)]
         trust = Trust(engine, meter, files, partial, split(size, chunk))
@@ -109,8 +87,6 @@ async def fetching(folder: Path, size: int = SIZE, chunk: int = CHUNK) -> AsyncI
             Keeper(engine, ETAG, partial, max(chunk, 6 << 20), meter.counters, done),
         )
     partial.close()
-    disk.close()
-    await asyncio.to_thread(ledger.close)
 
 
 async def test_from_memory_and_from_the_disk_it_is_one_digest(tmp_path: Path) -> None:
