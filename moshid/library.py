@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,16 @@ class Library:
         return msgspec.structs.replace(paths, store=folder)
 
     async def ensure(
-        self, model: str, quality: str, *, fetch: bool, confirmed: bool
+        self,
+        model: str,
+        quality: str,
+        *,
+        fetch: bool,
+        confirmed: bool,
+        before: Callable[[], Awaitable[None]],
     ) -> CheckpointPaths:
-        """As ``find``; with ``fetch``, what is missing is downloaded first.
+        """As ``find``; with ``fetch``, what is missing is downloaded first. Whatever ``before``
+        raises keeps that from beginning.
 
         Raises:
             TalkConfirm: it is over ``talk_confirm_bytes`` and the caller has not agreed yet.
@@ -141,6 +148,7 @@ class Library:
         choice = await self.choose(model, quality)
         if choice.size_bytes is not None and not confirmed:
             self._ask(model, choice.quality, choice.size_bytes)
+        await before()
         self._model.note_disk(State.DOWNLOADING, model)  # ``whereabouts`` sees how it ends
         await self._download(model, choice, confirmed=confirmed)
         paths = await self.find(model, choice.quality)

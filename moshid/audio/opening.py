@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from moshid.audio.controls import Controls
 from moshid.audio.conversation import Conversation
@@ -13,11 +14,12 @@ from moshid.audio.frames import SAMPLE_RATE
 from moshid.audio.pipe_sink import PipeSink, held_by
 from moshid.audio.pipe_source import PipeSource
 from moshid.audio.recorder import Recorder
-from moshid.audio.request import Start
+from moshid.audio.request import Find, Start
 from moshid.audio.verdict import Examiner
 from moshid.errors import MoshidError, NoDevice
 
 if TYPE_CHECKING:
+    from moshid.audio.device_list import Device
     from moshid.audio.portaudio import PortAudioStream
 
 
@@ -108,19 +110,41 @@ def _open_sink(params: Start, path: str) -> Sink:
     return PipeSink(path, fast=params.fast) if is_pipe(path) else FileSink(path)
 
 
-def _open_devices(params: Start) -> tuple[Source | None, Sink | None, int]:
-    """The halves that are no files, and their rate: on one stream where they have one clock."""
+def find_devices(params: Start | Find) -> tuple[Device | None, Device | None]:
+    """The microphone and the speaker that are meant; None where a file takes the place.
+
+    Raises:
+        NoDevice: no such device, or no PortAudio on this machine.
+    """
+    find = _device_list().find_device
+    input_ = find(params.input, "input") if params.in_file is None else None
+    output = find(params.output, "output") if params.out_file is None else None
+    return input_, output
+
+
+def offered() -> dict[str, Any]:
+    """``{input, output}``: all devices, JSON-ready. Raises NoDevice: there is no PortAudio."""
+    devices: dict[str, Any] = _device_list().offered()
+    return devices
+
+
+def _device_list() -> ModuleType:
     try:
-        from moshid.audio.device_list import find_device, is_one_clock
+        from moshid.audio import device_list
     except OSError as e:
         raise NoDevice(
             f"PortAudio cannot be loaded: {e}",
             hint="Install it (Debian: libportaudio2), or use --in FILE --out FILE.",
         ) from e
+    return device_list
+
+
+def _open_devices(params: Start) -> tuple[Source | None, Sink | None, int]:
+    """The halves that are no files, and their rate: on one stream where they have one clock."""
+    input_, output = find_devices(params)
+    from moshid.audio.device_list import is_one_clock
     from moshid.audio.portaudio import PortAudioStream
 
-    input_ = find_device(params.input, "input") if params.in_file is None else None
-    output = find_device(params.output, "output") if params.out_file is None else None
     if input_ is None or output is None or is_one_clock(input_, output):
         stream = PortAudioStream(input_, output)
         stream.age_ns_max = round(1e9 * params.patience_s)

@@ -91,6 +91,15 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ValueError("`fast` needs both an input file and an output file")
 
 
+class Find(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``find``: see whether the devices of such a session are there."""
+
+    input: str | int | None = None
+    output: str | int | None = None
+    in_file: str | None = None
+    out_file: str | None = None
+
+
 class Rejoin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``rejoin``: a new model answers from here on."""
 

@@ -92,12 +92,15 @@ class AudioService:
         Raises:
             MoshidError: PortAudio cannot be asked, or the worker died.
         """
-        async with self._asking:  # however many ask: one process at a time
-            worker = await self._processes.start()
-            try:
-                return await worker.call("devices", timeout_s=CALL_TIMEOUT_S)
-            finally:
-                self._processes.retire(worker)
+        return await self._ask("devices", {})
+
+    async def find_devices(self, ends: dict[str, Any]) -> None:
+        """See whether the devices are there now that ``ends`` (``request.Find``) mean.
+
+        Raises:
+            NoDevice: they are not; the hint lists those that are.
+        """
+        await self._ask("find", ends)
 
     async def start_talk(
         self,
@@ -212,6 +215,15 @@ class AudioService:
             return talk.note(await self._call(talk, "stop", params, timeout_s=patience_s))
         finally:
             self._forget(talk)
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Of a worker of its own, which sees the devices of this moment."""
+        async with self._asking:  # however many ask: one process at a time
+            worker = await self._processes.start()
+            try:
+                return await worker.call(method, params, timeout_s=CALL_TIMEOUT_S)
+            finally:
+                self._processes.retire(worker)
 
     async def _open_twice(
         self, talk: Talking, codec: CodecSpec | None, sock: socket.socket | None

@@ -21,7 +21,7 @@ from moshid.audio import request as asked
 from moshid.audio.codec import Codec, open_codec
 from moshid.audio.hearing import Hearing
 from moshid.audio.link import FrameLink
-from moshid.audio.opening import open_conversation, open_ends
+from moshid.audio.opening import find_devices, offered, open_conversation, open_ends
 from moshid.audio.readiness import LOOK_S, Readiness
 from moshid.audio.session import Plan, Session
 from moshid.errors import (
@@ -136,9 +136,10 @@ class Worker:
                 return {"spans": self._session.report.trace.spans() if self._session else []}
             case "devices":
                 asked.parse(request.params, asked.Nothing)
-                from moshid.audio.device_list import offered
-
                 return offered()
+            case "find":
+                find_devices(asked.parse(request.params, asked.Find))
+                return {}
             case "shutdown":
                 self._running = False
                 return self._stop() if self._session else {}

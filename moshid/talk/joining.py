@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moshid.model.files import CheckpointPaths
+from moshid.model.states import State
 from moshid.settings import Settings
 from moshid.talk.ports import AudioPort, LibraryPort, ModelPort
 from moshid.talk.session import Talk, facts
@@ -56,8 +57,13 @@ class Joining:
             return
         talk.model = request.model or self._model.status()["model"] or self._settings.default_model
         paths = await self._library.ensure(
-            talk.model, request.quality, fetch=request.ensure, confirmed=request.confirm
+            talk.model,
+            request.quality,
+            fetch=request.ensure,
+            confirmed=request.confirm,
+            before=lambda: self._find_devices(talk),
         )
+        await self._find_devices(talk)
         talk.quality = paths.quality
         self._audio.set_codec(paths.codec_spec())
         await self._model.load(
@@ -79,6 +85,15 @@ class Joining:
                 await asyncio.wait({sound})
                 raise
             await sound
+
+    async def _find_devices(self, talk: Talk) -> None:
+        """Nobody waits for gigabytes to be told at last that there is no microphone. With the model
+        ready the devices are opened at once, which tells as much."""
+        ends, model = talk.request.ends(), self._model.status()
+        between_files = ends["in_file"] is not None and ends["out_file"] is not None
+        is_ready = (model["model"], model["state"]) == (talk.model, State.READY)
+        if not between_files and not is_ready:
+            await self._audio.find_devices(ends)
 
     async def _sound(
         self, talk: Talk, paths: CheckpointPaths | None, sock: socket.socket | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from moshid.errors import MoshidError
@@ -14,9 +14,15 @@ class LibraryPort(Protocol):
     """Finds a model on disk, or fetches it first. See ``Library``."""
 
     async def ensure(
-        self, model: str, quality: str, *, fetch: bool, confirmed: bool
+        self,
+        model: str,
+        quality: str,
+        *,
+        fetch: bool,
+        confirmed: bool,
+        before: Callable[[], Awaitable[None]],
     ) -> CheckpointPaths:
-        """The model's files."""
+        """The model's files; ``before`` is asked before anything is fetched."""
         ...
 
 
@@ -62,6 +68,9 @@ class AudioPort(Protocol):
 
     def set_codec(self, codec: dict[str, Any] | None) -> None:
         """Have the spare worker build this codec."""
+
+    async def find_devices(self, ends: dict[str, Any]) -> None:
+        """See whether the devices are there that ``{input, output, in_file, out_file}`` mean."""
 
     async def start_talk(
         self,

@@ -24,6 +24,7 @@ SAMPLING: Final = (
     *("text_repetition_penalty", "text_repetition_window"),
     *("audio_temperature", "audio_top_k", "audio_top_p"),
 )
+ENDS: Final = ("input", "output", "in_file", "out_file")
 HEARING: Final = ("echo_cancel", "noise_suppression", "auto_gain")
 """What stands between the microphone and the model."""
 
@@ -96,9 +97,13 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
                 f"there is no folder {folder} to write {Path(self.out_file).name} in"
             )
 
+    def ends(self) -> dict[str, Any]:
+        """Which devices or files it is between."""
+        return {name: getattr(self, name) for name in ENDS}
+
     def audio(self, session: str, epoch: int, *, delay_frames: int) -> dict[str, Any]:
         """What the audio worker's ``start`` takes."""
-        names = ("input", "output", "in_file", "out_file", "fast", "seconds", "engine")
+        names = (*ENDS, "fast", "seconds", "engine")
         chosen = {name: getattr(self, name) for name in (*names, *HEARING)}
         chosen["sound_check"] = self.engine == "echo"
         return {"session": session, "epoch": epoch, "delay_frames": delay_frames} | chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class FakeParts:
     keep_alive: str | float | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     spans: list[Any] = field(default_factory=list)
+    resident: dict[str, Any] = field(default_factory=lambda: {"model": None, "state": "unloaded"})
     controls: dict[str, Any] = field(default_factory=lambda: {"muted": False, "volume": 1.0})
     params: dict[str, Any] = field(default_factory=dict)
     on_event: Callable[[str, dict[str, Any]], None] = lambda _event, _data: None
@@ -57,18 +58,30 @@ class FakeParts:
             raise self.fail[what]
 
     async def ensure(
-        self, model: str, quality: str, *, fetch: bool, confirmed: bool
+        self,
+        model: str,
+        quality: str,
+        *,
+        fetch: bool,
+        confirmed: bool,
+        before: Callable[[], Awaitable[None]],
     ) -> CheckpointPaths:
         """Library."""
         assert (model, quality, fetch, confirmed) == ("moshiko", "auto", False, False)
         self.opening.set()
         await self.may_open.wait()
+        await before()
         self._did("ensure")
         return PATHS
 
     def status(self) -> dict[str, Any]:
         """Model."""
-        return {"model": None}
+        return dict(self.resident)
+
+    async def find_devices(self, ends: dict[str, Any]) -> None:
+        """Audio."""
+        assert set(ends) == {"input", "output", "in_file", "out_file"}
+        self._did("find_devices")
 
     async def load(
         self,

@@ -118,6 +118,8 @@ async def test_bad_requests_are_refused_by_kind_and_the_worker_survives(tmp_path
         with pytest.raises(BadAudioFile):
             await rig.start(None, in_file=str(speech), out_file=str(tmp_path / "out.xyz"))
         with pytest.raises(NoDevice, match="there is no sound input"):
+            await rig.worker.call("find", {"input": 99, "out_file": out})
+        with pytest.raises(NoDevice, match="there is no sound input"):
             await rig.start(None, input="no-such-microphone", out_file=out)
         assert not Path(out).exists(), "nothing is written when the other end fails"
         with pytest.raises(NoTalk):

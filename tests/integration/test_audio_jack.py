@@ -192,6 +192,10 @@ async def test_devices_are_listed_and_unknown_ones_refused(
         assert "system" in caught.value.hint
         with pytest.raises(NoDevice, match="99"):
             await rig.start(None, input=99)
+        for wrong in ({"input": 99}, {"in_file": "/in.wav", "output": "no-such-speaker"}):
+            with pytest.raises(NoDevice):
+                await rig.worker.call("find", wrong)
+        assert await rig.worker.call("find", {"input": "system", "output": index}) == {}
         answer = await rig.start(None, input="system", output=index)
         assert answer["devices"]["output"]["index"] == index
         await rig.worker.call("stop")

@@ -71,3 +71,13 @@ def test_a_talk_of_a_big_model_asks_first(hub_root: Path) -> None:
         assert caught.value.kind == "talk.confirm_download"
         assert caught.value.data["size_bytes"] == 15_375_697_208
         assert world.call("download.list")["jobs"] == []
+
+
+def test_a_talk_without_its_microphone_fetches_nothing(hub_root: Path) -> None:
+    with World() as world:
+        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
+        world.start_daemon()
+        with pytest.raises(RemoteError) as caught:
+            world.call("talk.start", {"model": "demo", "ensure": True, "input": 99})
+        assert caught.value.kind == "audio.no_device"
+        assert world.call("download.list")["jobs"] == []

@@ -48,7 +48,7 @@ async def talks(tmp_path: Path, parts: FakeParts, bus: Bus) -> AsyncIterator[Tal
 
 
 REQUEST = TalkRequest(seed=7)
-WHOLE = ["ensure", "set_codec", "load", "begin_talk", "start_talk"]
+WHOLE = ["find_devices", "ensure", "find_devices", "set_codec", "load", "begin_talk", "start_talk"]
 
 
 async def test_start_and_stop_in_order(talks: TalkService, parts: FakeParts) -> None:
@@ -322,6 +322,31 @@ async def test_files_that_are_not_there_are_told_before_the_model_is_loaded(
         with pytest.raises(BadAudioFile, match=says):
             await talks.start(TalkRequest(**files), "me")
     assert not {"ensure", "load", "start_talk"} & {*parts.happened}
+
+
+async def test_devices_that_are_not_there_are_told_before_the_model_is_fetched(
+    talks: TalkService, parts: FakeParts
+) -> None:
+    parts.fail["find_devices"] = NoDevice("there is no sound input '99'")
+    with pytest.raises(NoDevice, match="99"):
+        await talks.start(TalkRequest(seed=7, input=99), "me")
+    assert not {"ensure", "load", "start_talk"} & {*parts.happened}
+
+
+@pytest.mark.parametrize(
+    ("resident", "files"),
+    [
+        ({"model": "moshiko", "state": "ready"}, {}),
+        ({"model": None, "state": "unloaded"}, {"in_file": "/dev/null", "out_file": "/b.wav"}),
+    ],
+    ids=["resident", "files"],
+)
+async def test_devices_are_not_looked_for_where_that_would_only_cost_time(
+    talks: TalkService, parts: FakeParts, resident: dict[str, Any], files: dict[str, Any]
+) -> None:
+    parts.resident = resident
+    await talks.start(TalkRequest(seed=7, **files), "me")
+    assert parts.happened == [step for step in WHOLE if step != "find_devices"]
 
 
 async def test_the_table_refuses_impossible_steps() -> None:
