@@ -1,7 +1,8 @@
 """Takes the body of a fast plain connection off the event loop: receive, hash, write, in a thread.
 
-Owns the socket that it takes over from aiohttp. At loopback and LAN speed the loop would have no
-time left for anybody else; on slow or encrypted lines it has plenty, and nothing is taken over.
+Owns the socket that it takes over from aiohttp, and gives it back for the next question if it read
+the body to its end. At loopback and LAN speed the loop would have no time left for anybody else; on
+slow or encrypted lines it has plenty, and nothing is taken over.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import aiohttp
 
@@ -28,7 +29,18 @@ HELD_MIN_BYTES: Final = BUFFER_BYTES // 2
 LOOK_S: Final = 0.05
 """So often at least the event loop hears how far it is, and may end it."""
 
+HEAD_BYTES: Final = 64 << 10
+"""So much the event loop reads at once of the next answer: what comes with its head is copied four
+times on its way through aiohttp."""
+
 _thread = threading.local()
+
+
+@runtime_checkable
+class ReadsUpTo(Protocol):
+    """What asyncio's own transports have, without a promise: how much they read at once."""
+
+    max_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,8 @@ class Siphon:
         while piece := answer.content.read_nowait(-1):
             pieces.append(piece)
         self._early = memoryview(b"".join(pieces))
+        self._content = answer.content
+        self._left_bytes = int(answer.headers["Content-Length"]) - answer.content.total_bytes
         self._front = front
         assert answer.connection is not None
         transport = answer.connection.transport
@@ -128,9 +142,9 @@ class Siphon:
 
     def _fill(self, view: memoryview) -> tuple[int, bool]:
         filled, until_s = self._take_early(view), time.monotonic() + LOOK_S
-        while filled < len(view) and time.monotonic() < until_s:
+        while self._left_bytes and filled < len(view) and time.monotonic() < until_s:
             try:
-                count = self._socket.recv_into(view[filled:])
+                count = self._socket.recv_into(view[filled : filled + self._left_bytes])
             except TimeoutError:
                 return filled, False
             except OSError:
@@ -138,7 +152,8 @@ class Siphon:
             if not count:
                 return filled, True
             filled += count
-        return filled, False
+            self._left_bytes -= count
+        return filled, not (self._left_bytes or self._early)
 
     def _take_early(self, view: memoryview) -> int:
         """What had come before the socket was taken over."""
@@ -147,10 +162,15 @@ class Siphon:
         return count
 
     def close(self) -> None:
-        """Give the socket back to the loop; the body is no longer of use to aiohttp's reader."""
+        """Give the socket back to the loop. A body that was read to its end has ended for aiohttp
+        as well, which asks over the same connection again; any other is no longer of use to it."""
         self._socket.close()
         if not self._transport.is_closing():
             self._transport.resume_reading()
+            if not self._left_bytes:
+                if isinstance(self._transport, ReadsUpTo):
+                    self._transport.max_size = HEAD_BYTES
+                self._content.feed_eof()
 
 
 def in_blocks(buffer: memoryview, landing: Landing, most_bytes: int) -> memoryview:

@@ -3,7 +3,8 @@
 ``python -m tests.bench.bench_download [--mib N] [--rounds N] [--json FILE] [--page FILE]``. All
 fetch the same file from the same nginx, in turns. moshid's figure includes all it promises: each
 chunk's digest, the whole file's, everything durable and in the ledger. ``hf+sha256`` is the same
-promise made by hf-transfer, fdatasync and one pass of hashlib.
+promise made by hf-transfer, fdatasync and one pass of hashlib; ``aria2c+sha256`` checks the whole
+file's digest, too.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _peak_mib(process: psutil.Process) -> float:
     return int(next(s for s in lines if s.startswith("VmHWM")).split()[1]) / 1024
 
 
-def contenders(endpoint: str, folder: Path) -> dict[str, Callable[[], Figure]]:
+def contenders(endpoint: str, folder: Path, sha256: str) -> dict[str, Callable[[], Figure]]:
     """Who is there, by name."""
     url, out = f"{endpoint}/raw/{NAME}", folder / "out"
     hf = [sys.executable, "-c", _HF_TRANSFER, url, str(out)]
@@ -166,6 +167,7 @@ def contenders(endpoint: str, folder: Path) -> dict[str, Callable[[], Figure]]:
     commands = {
         "curl": ["curl", "-sf", "-o", str(out), url],
         "aria2c -x16": [*aria, "-o", "out", url],
+        "aria2c+sha256": [*aria, f"--checksum=sha-256={sha256}", "-o", "out", url],
         "huggingface_hub": hub,
         "hf-transfer": [*hf, "0"],
         "hf+sha256": [*hf, "1"],
@@ -205,7 +207,7 @@ def ratios(figures: list[Figure]) -> str:
     """How long moshid takes beside those that the issue names, round by round; medians."""
     lines = []
     for who in (w for w in dict.fromkeys(f.who for f in figures) if w.startswith("moshid")):
-        for other in ("hf+sha256", "hf-transfer", "aria2c -x16"):
+        for other in ("hf+sha256", "hf-transfer", "aria2c -x16", "aria2c+sha256"):
             pairs = zip(_walls(figures, who), _walls(figures, other), strict=False)
             if parts := [mine / theirs for mine, theirs in pairs]:
                 lines.append(f"- {who} takes {statistics.median(parts):.2f} of {other}'s time")
@@ -247,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
                 file.write(piece)
         with serving(folder, digest.hexdigest(), a.port) as endpoint:
             for _round in range(a.rounds):
-                for who, run in contenders(endpoint, folder).items():
+                for who, run in contenders(endpoint, folder, digest.hexdigest()).items():
                     if not a.only or who in a.only:
                         figures.append(run())
                         print(f"{who}: {figures[-1].wall_s:.2f} s", file=sys.stderr, flush=True)

@@ -7,13 +7,16 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
 from moshid.downloads.allowance import Unlimited
 from moshid.downloads.intake import Intake
 from moshid.downloads.landing import ChunkLanding
 from moshid.downloads.profiles import Profile
+from moshid.downloads.siphon import HEAD_BYTES, ReadsUpTo
 from moshid.downloads.stall import Stalls
 from moshid.downloads.states import JobState
 from moshid.events import Bus
@@ -150,3 +153,50 @@ async def test_a_limit_that_is_set_in_mid_chunk_is_not_owed_for_what_came_before
         rounds.cancel()
     limited_bytes = allowance.granted_bytes + allowance.charged_bytes
     assert 0 < limited_bytes < chunk.size, "what came freely is not owed"
+
+
+class Talkative(FaultHub):
+    """``connections``: whence its files were asked for. It says ``more`` after each body."""
+
+    def __init__(self, root: Path, more: bytes) -> None:
+        super().__init__(root)
+        self.connections: list[object] = []
+        self._more = more
+
+    async def _object(self, request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        self.connections.append(request.transport.get_extra_info("peername"))
+        answer = await super()._object(request)
+        await answer.write_eof()
+        request.transport.write(self._more)
+        return answer
+
+
+@pytest.mark.parametrize("more", [b"", b"\xee" * 1000], ids=["silent", "babbling"])
+async def test_a_body_that_was_read_to_its_end_leaves_its_connection_to_the_next(
+    tmp_path: Path, more: bytes
+) -> None:
+    folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
+    async with (
+        Talkative(tmp_path / "hub", more) as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, cache, profiles=profiles(0.0))
+        ) as service,
+    ):
+        job, _ = await service.start(REPO, files=[WEIGHTS], workers=1)
+        assert (await service.wait(job.id)).state is JobState.DONE
+        assert siphon_threads()
+    assert_in_cache(folder, cache, WEIGHTS)
+    assert len(hub.connections) >= 5
+    if not more:
+        assert len(set(hub.connections)) == 1
+
+
+async def test_what_a_transport_reads_at_once_can_be_set(tmp_path: Path) -> None:
+    async with FaultHub(tmp_path) as hub:
+        url = urlsplit(hub.endpoint)
+        _reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        assert isinstance(writer.transport, ReadsUpTo)
+        assert writer.transport.max_size > HEAD_BYTES
+        writer.close()
+        await writer.wait_closed()
