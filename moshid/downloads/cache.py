@@ -85,8 +85,11 @@ class Cache:
         if partial.exists() or not blob.exists() or blob.stat().st_size != size:
             return False
         new = self._aside(etag, partial.parent)
-        shutil.copyfile(blob, new)
-        new.replace(partial)
+        try:
+            shutil.copyfile(blob, new)
+            new.replace(partial)
+        finally:
+            new.unlink(missing_ok=True)
         return True
 
     def link(self, repo: str, commit: str, path: str, etag: str) -> None:
@@ -165,9 +168,12 @@ class Cache:
             if e.errno != errno.EXDEV:
                 raise
             new = self._aside(blob.name, blob.parent)
-            shutil.copyfile(partial, new)
-            _sync_file(new)
-            new.replace(blob)
+            try:
+                shutil.copyfile(partial, new)
+                _sync_file(new)
+                new.replace(blob)
+            finally:
+                new.unlink(missing_ok=True)
             partial.unlink(missing_ok=True)
 
     def _aside(self, name: str, folder: Path) -> Path:

@@ -119,6 +119,10 @@ class Partial:
         """Whether the file still has its size: nobody cut it off meanwhile."""
         return os.fstat(self.fd).st_size == self.size
 
+    def is_in_place(self) -> bool:
+        """Whether the file is still the one of its name: nobody deleted or replaced it."""
+        return _is_at(self.fd, self.path)
+
     def identity(self) -> tuple[int, int]:
         """Device and inode: which file this is."""
         stat = os.fstat(self.fd)
@@ -160,8 +164,24 @@ class Partial:
         return written + (self.write(offset + written, [tail]) if tail else 0)
 
     def sync(self) -> None:
-        """Return when all that was written survives a power cut."""
+        """Return when all that was written survives a power cut.
+
+        Raises:
+            FileNotFoundError: the file has lost its name, and will not survive anything.
+            OSError: the disk cannot keep it; nobody knows how much of it is lost.
+        """
         sync(self.fd)
+        self.check_place()
+
+    def check_place(self) -> None:
+        """Raises FileNotFoundError: see ``is_in_place``."""
+        if not self.is_in_place():
+            raise FileNotFoundError(errno.ENOENT, "it was deleted meanwhile", str(self.path))
+
+    def stat(self) -> tuple[int, int, int]:
+        """Size, mtime in ns and inode, as ``stat_of`` has them."""
+        stat = os.fstat(self.fd)
+        return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
     def close(self) -> None:
         """Close, and unlock. Once only."""

@@ -20,6 +20,7 @@ from moshid.downloads.hub import Hub
 from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.shelf import Shelf
 from moshid.downloads.volume import Volume, disk_error
+from moshid.errors import VolumeMissing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +85,12 @@ class Engine:
                 partial.close()
             raise
         return opened[0]
+
+
+async def check_present(engine: Engine) -> None:
+    """Raises VolumeMissing: where the files are to be, their volume is not mounted now."""
+    if not await engine.on_disk(engine.volume.present):
+        raise VolumeMissing(f"the volume that holds {engine.shelf.name} is not there")
 
 
 class PlainRequest(aiohttp.ClientRequest):

@@ -23,7 +23,7 @@ from moshid.downloads.runner import load_files
 from moshid.downloads.site import site_of
 from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
 from moshid.downloads.terms import SAME, Priority, Terms
-from moshid.errors import DiskFull, LedgerBroken, NoSuchJob
+from moshid.errors import DiskFull, LedgerBroken, NoSuchJob, PartialLocked
 from moshid.events import Bus
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Entries:
         try:
             await engine.ledger.call(Ledger.set_state, entry.job.id, state, text)
             await engine.ledger.call(Ledger.count, counters_of(entry.job))
-        except (DiskFull, LedgerBroken) as e:
+        except (DiskFull, LedgerBroken, PartialLocked) as e:
             log.warning("the ledger cannot take the state", extra={"why": e.message})
         entry.job.state, entry.job.error = state, error
         if state in FINISHED:

@@ -16,6 +16,7 @@ from moshid.downloads.disk import Partial
 from moshid.downloads.engine import Engine
 from moshid.downloads.ledger import Counters, Ledger
 from moshid.downloads.plan import Chunk
+from moshid.errors import MoshidError
 
 ROUND_S: Final = 5.0
 """On a slow line, a segment may take minutes: what there is goes down at least so often."""
@@ -58,6 +59,9 @@ class Keeper:
         self._counters = counters
         self._on_done = on_done
         self._marks: dict[int, Mark] = {}
+        self._lost = False
+        """A sync failed. The system tells that once and takes the pages for written: a second one
+        that succeeds says nothing of them, so nothing more is recorded."""
         self._wake = asyncio.Event()
         self._awaited = asyncio.Event()
         self._kept = asyncio.Condition()
@@ -97,10 +101,17 @@ class Keeper:
     async def flush(self) -> None:
         """One round: sync, then commit, then tell."""
         marks, self._marks = self._marks, {}
-        if not marks:
+        if not marks or self._lost:
             return
         try:
             await self._engine.on_disk(self._partial.sync)
+        except MoshidError:
+            self._lost = True
+            raise
+        except BaseException:
+            self._marks = marks | self._marks
+            raise
+        try:
             kept = [_after(m) for m in marks.values()]
             await self._engine.ledger.call(Ledger.record, self._etag, kept, [self._counters()])
         except BaseException:

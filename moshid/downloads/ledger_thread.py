@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.ledger_rebuild import Rebuilt, mend
-from moshid.errors import DiskFull, LedgerBroken
+from moshid.errors import DiskFull, LedgerBroken, PartialLocked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class LedgerThread:
 
         Raises:
             DiskFull, LedgerBroken: what SQLite cannot do.
+            PartialLocked: another program is writing it, and was for long.
         """
         ledger = self._ledger
         if ledger is None:
@@ -66,8 +67,14 @@ class LedgerThread:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as e:
-            if getattr(e, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            code = getattr(e, "sqlite_errorcode", None)
+            if code == sqlite3.SQLITE_FULL:
                 raise DiskFull("no room left on the volume of MOSHID_HOME, for the ledger") from e
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise PartialLocked(
+                    "another program holds the download ledger",
+                    hint="Let go of ledger.db in MOSHID_HOME there; the job goes on by itself.",
+                ) from e
             raise LedgerBroken(f"the download ledger cannot be used: {e}") from e
 
     def close(self) -> None:

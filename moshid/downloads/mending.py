@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from moshid.downloads.cache import Cache
-from moshid.downloads.engine import Engine
+from moshid.downloads.engine import Engine, check_present
 from moshid.downloads.entries import Entries, Entry
 from moshid.downloads.job import Job, VerifyReport
 from moshid.downloads.site import site_of
@@ -55,6 +55,7 @@ class Mending:
         engine = self._engine()
         job = await self._known_or_cached(engine, id_or_repo)
         here = await site_of(engine, self._entries.get(job.id).row) if job.id else engine
+        await check_present(here)
         report = await verify_job(here, job)
         if not (repair and report.is_damaged()):
             return report

@@ -17,13 +17,14 @@ from moshid.downloads.cache import Cache
 from moshid.downloads.disk import DiskPool
 from moshid.downloads.engine import Engine, open_session
 from moshid.downloads.hub import HfHub, Hub, HubPlace
-from moshid.downloads.ledger import Ledger
 from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.limits import Limits
 from moshid.downloads.line import Clocks, Line
+from moshid.downloads.mounts import known_mount
 from moshid.downloads.offline import CacheHub
 from moshid.downloads.profiles import MIB
-from moshid.downloads.volume import MountedVolume, Volume, mount_point_of
+from moshid.downloads.volume import MountedVolume, Volume
+from moshid.errors import DownloadError
 from moshid.settings import Settings
 
 
@@ -62,7 +63,9 @@ async def open_engine(
 
     Raises:
         LedgerTooNew, LedgerBroken: the ledger cannot be used.
+        DownloadError: nor can the cache's path.
     """
+    _check_path(cache.root)
     async with AsyncExitStack() as stack:
         ledger = LedgerThread()
         stack.push_async_callback(asyncio.to_thread, ledger.close)
@@ -83,12 +86,22 @@ async def open_engine(
             shelf=cache,
             hub=hub,
             session=session,
-            volume=parts.volume(cache.root, await _mount_point(ledger, disk, cache.root)),
+            volume=parts.volume(cache.root, await known_mount(ledger, disk, cache.root)),
             tallies=settings.home / "tallies",
             boot_id=await disk.run(parts.boot_id),
             rng=rng,
             offline=place.offline,
         )
+
+
+def _check_path(root: Path) -> None:
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as e:
+        raise DownloadError(
+            f"the path of the Hugging Face cache is no UTF-8: {os.fsencode(root)!r}",
+            hint="Give HF_HUB_CACHE, or HF_HOME, a path that is.",
+        ) from e
 
 
 def _hub(
@@ -106,14 +119,3 @@ def _hub(
         stack.callback(hub.close)
         endpoints.append(Endpoint.of(name, hub, rng))
     return Alternates(endpoints)
-
-
-async def _mount_point(ledger: LedgerThread, disk: DiskPool, folder: Path) -> Path:
-    """Where the cache's volume was mounted when this ledger first saw it."""
-    key = f"mount:{folder}"
-    known = await ledger.call(Ledger.meta, key)
-    if known is not None:
-        return Path(known)
-    found = await disk.run(mount_point_of, folder)
-    await ledger.call(Ledger.set_meta, key, str(found))
-    return found

@@ -17,6 +17,7 @@ from moshid.downloads.allowance import Unlimited
 from moshid.downloads.backoff import Outage
 from moshid.downloads.digests import file_matches
 from moshid.downloads.disk import Partial
+from moshid.downloads.displaced import put_back
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import FileRow, Ledger
@@ -26,6 +27,7 @@ from moshid.downloads.plan import bytes_done
 from moshid.downloads.probe import Prober
 from moshid.downloads.profiles import Profile
 from moshid.downloads.reach import Reach
+from moshid.downloads.room import open_with_room
 from moshid.downloads.route import Route
 from moshid.downloads.source import Patience, Source
 from moshid.downloads.stall import Stalls
@@ -33,8 +35,8 @@ from moshid.downloads.states import FileState, JobState, of_files
 from moshid.downloads.tally import Tally
 from moshid.downloads.transfer import Transfer
 from moshid.downloads.tuner import Tuner
-from moshid.downloads.volume import allocated_bytes, room_for, stat_of
-from moshid.errors import DiskFull, VolumeMissing
+from moshid.downloads.volume import stat_of
+from moshid.errors import MoshidError
 from moshid.selection import FileSelector
 
 BLOBS_AT_ONCE: Final = 4
@@ -45,6 +47,9 @@ ASK_AGAIN_MAX_S: Final = 5.0
 SCOUTS_SHARE: Final = 0.5
 """A scout follows the last one after such a part of the first wait: it asks for one connection, not
 for a server's work."""
+
+DISPLACED_MAX: Final = 3
+"""So often may somebody delete a blob's partial file while it is being fetched."""
 
 log = logging.getLogger(__name__)
 
@@ -144,17 +149,37 @@ class JobRunner:
         """One blob, which one or more files show."""
         etag, size = files[0].digest, files[0].size
         async with self._blobs, self._engine.locks[self._engine.shelf.key(etag)]:
-            if not await self._is_cached(files):
-                partial = await self._open_partial(etag, size)
+            for attempt in range(DISPLACED_MAX + 1):
+                if await self._is_cached(files):
+                    break
+                partial = await open_with_room(
+                    self._engine, self._job.repo, etag, size, self._margin_bytes
+                )
                 try:
-                    await self._transfer(files).bring(partial)
-                    self._show(files, FileState.PUBLISHING)
-                    await self._publish(files[0], partial.path)
+                    if await self._bring_to(partial, files, last=attempt == DISPLACED_MAX):
+                        break
                 finally:
                     await self._engine.on_disk(partial.close)
             for file in files:
                 await self._link(file)
             self._show(files, FileState.DONE)
+
+    async def _bring_to(self, partial: Partial, files: Sequence[JobFile], *, last: bool) -> bool:
+        """Bring a blob into its partial file, and publish that; False, unless it is the ``last``
+        attempt: somebody deleted the file, and what had come is in another one of its name."""
+        try:
+            await self._transfer(files).bring(partial)
+            self._show(files, FileState.PUBLISHING)
+            await self._publish(files[0], partial)
+            return True
+        except (MoshidError, ExceptionGroup):
+            engine = self._engine
+            there = await engine.on_disk(engine.volume.present)
+            if last or not there or await engine.on_disk(partial.is_in_place):
+                raise
+        log.warning("a partial file was deleted, and is made anew", extra={"path": files[0].path})
+        await engine.on_disk(put_back, partial)
+        return False
 
     def _transfer(self, files: Sequence[JobFile]) -> Transfer:
         job, etag, size = self._job, files[0].digest, files[0].size
@@ -191,31 +216,19 @@ class JobRunner:
         self._meter.settle()
         return True
 
-    async def _open_partial(self, etag: str, size: int) -> Partial:
-        shelf = self._engine.shelf
-        path = shelf.partial(etag)
-        if not await self._engine.on_disk(self._engine.volume.present):
-            raise VolumeMissing(f"the volume that holds {shelf.name} is not there")
-        need = size - await self._engine.on_disk(allocated_bytes, path)
-        free = await self._engine.on_disk(self._engine.volume.free_bytes)
-        await self._engine.on_disk(shelf.seed, self._job.repo, etag, size)
-        if need > 0 and free < room_for(need, self._margin_bytes):
-            wanted = room_for(need, self._margin_bytes)
-            raise DiskFull(
-                f"{wanted / 1e6:,.1f} MB are needed on the volume of {shelf.name} (with a small "
-                f"reserve), {free / 1e6:,.1f} MB are free"
-            )
-        return await self._engine.open_partial(etag, size)
-
-    async def _publish(self, file: JobFile, partial: Path) -> None:
+    async def _publish(self, file: JobFile, partial: Partial) -> None:
+        """The file that was verified, by its name: another one's inode is not taken for checked."""
         shelf, job = self._engine.shelf, self._job
-        await self._engine.on_disk(
-            shelf.publish, job.repo, job.commit, file.path, file.digest, partial
-        )
+
+        def publish() -> tuple[int, int, int]:
+            partial.check_place()
+            shelf.publish(job.repo, job.commit, file.path, file.digest, partial.path)
+            return partial.stat()
+
+        verified = await self._engine.on_disk(publish)
         blob = shelf.blob(job.repo, file.digest)
-        stat = await self._engine.on_disk(stat_of, blob)
-        if stat is not None:
-            await self._engine.ledger.call(Ledger.set_checked, str(blob), *stat)
+        if await self._engine.on_disk(stat_of, blob) == verified:
+            await self._engine.ledger.call(Ledger.set_checked, str(blob), *verified)
 
     async def _link(self, file: JobFile) -> None:
         job = self._job

@@ -267,8 +267,8 @@ class DownloadService:
                     await self._steering.alone(entry, partial(self._go_on, engine, entry))
                 except NoSuchJob:
                     log.info("a paused job was forgotten", extra={"id": entry.job.id})
-                except MoshidError as e:  # of the ledger's, say: the next look may be luckier
-                    log.warning("a paused job cannot go on", extra={"why": e.message})
+                except (MoshidError, OSError) as e:  # the next look may be luckier
+                    log.warning("a paused job cannot go on", extra={"why": str(e)})
 
     async def _go_on(self, engine: Engine, entry: Entry) -> None:
         here = await site_of(engine, entry.row)

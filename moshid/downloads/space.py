@@ -19,7 +19,7 @@ from huggingface_hub import CachedRevisionInfo
 
 from moshid.downloads import removal
 from moshid.downloads.cache import Cache
-from moshid.downloads.engine import Engine
+from moshid.downloads.engine import Engine, check_present
 from moshid.downloads.entries import Entries, Entry
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.removal import Loose, Removal
@@ -103,6 +103,7 @@ class Space:
         self, repos: Collection[str], in_use: Sequence[Path], dry_run: bool
     ) -> SpaceReport | None:
         engine = self._engine()
+        await check_present(engine)
         async with AsyncExitStack() as stack:
             entries = await self._hold(stack, repos)
             removals = await engine.on_disk(_whole, self._cache, repos)
@@ -126,6 +127,7 @@ class Space:
         self, repos: Collection[str], in_use: Sequence[Path], dry_run: bool
     ) -> SpaceReport:
         engine = self._engine()
+        await check_present(engine)
         async with AsyncExitStack() as stack:
             entries = await self._hold(stack, repos)
             still = set(repos) - {e.job.repo for e in entries if e.task is not None}

@@ -50,7 +50,7 @@ _STOPS: Final = frozenset({_J.QUEUED, _J.PAUSED, _J.FAILED, _J.CANCELLED})
 """From every active state: back to the queue (the daemon stops), paused, failed, cancelled."""
 
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
-    _J.QUEUED: frozenset({_J.PROBING, _J.PAUSED, _J.CANCELLED}),
+    _J.QUEUED: frozenset({_J.PROBING, _J.PAUSED, _J.FAILED, _J.CANCELLED}),
     _J.PROBING: _STOPS | {_J.DOWNLOADING, _J.VERIFYING, _J.PUBLISHING},
     _J.DOWNLOADING: _STOPS | {_J.VERIFYING, _J.REPAIRING, _J.PUBLISHING},
     _J.VERIFYING: _STOPS | {_J.DOWNLOADING, _J.REPAIRING, _J.PUBLISHING},

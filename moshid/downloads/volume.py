@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -11,7 +12,11 @@ from typing import Final, Protocol
 from moshid.errors import DiskFull, DownloadError, MoshidError, VolumeMissing
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_GONE: Final = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EIO})
+_GONE: Final = frozenset(
+    {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EIO, errno.ENOTCONN}
+)
+"""What a call may meet where a disk was unplugged, or a network mount has died."""
+
 CACHE_NAME: Final = "the Hugging Face cache"
 CACHE_HINT: Final = "Check the folder that HF_HUB_CACHE names: does it exist, may it be written?"
 
@@ -39,14 +44,21 @@ class MountedVolume:
     it; a folder that is no longer a mount point is an empty hole into another volume."""
 
     def __init__(self, folder: Path, mount_point: Path) -> None:
-        self._folder = folder
-        self._mount_point = mount_point
+        self.folder = folder
+        self.mount_point = mount_point
 
     def present(self) -> bool:
-        return self._mount_point.is_mount() or (self._folder / ".locks" / "moshid").is_dir()
+        if _is(Path.is_mount, self.mount_point):
+            return _is_readable(self.mount_point)
+        return _is(Path.is_dir, self.folder / ".locks" / "moshid")
 
     def free_bytes(self) -> int:
-        return free_bytes_at(self._folder)
+        return free_bytes_at(self.folder)
+
+    def is_deeper(self, mount_point: Path) -> bool:
+        """Whether a volume is mounted there now below the one that was known: a disk that was
+        plugged in since."""
+        return mount_point != self.mount_point and mount_point.is_relative_to(self.mount_point)
 
 
 class FolderVolume:
@@ -56,7 +68,7 @@ class FolderVolume:
         self._folder = folder
 
     def present(self) -> bool:
-        return self._folder.is_dir()
+        return _is(Path.is_dir, self._folder)
 
     def free_bytes(self) -> int:
         return free_bytes_at(self._folder)
@@ -73,7 +85,7 @@ def free_bytes_at(folder: Path) -> int:
 
 def nearest(folder: Path) -> Path:
     """The folder, or its nearest parent that exists."""
-    while not folder.exists() and folder != folder.parent:
+    while not _is(Path.exists, folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 
@@ -81,7 +93,7 @@ def nearest(folder: Path) -> Path:
 def mount_point_of(folder: Path) -> Path:
     """Where the volume that holds the folder is mounted."""
     at = nearest(folder.absolute()).resolve()
-    while not at.is_mount() and at != at.parent:
+    while not _is(Path.is_mount, at) and at != at.parent:
         at = at.parent
     return at
 
@@ -101,15 +113,35 @@ def disk_error(
 
 
 def allocated_bytes(path: Path) -> int:
-    """How much room a file takes on its volume already. Blocking."""
-    with suppress(FileNotFoundError):
+    """How much room a file takes on its volume already; 0 if there is none, or nobody can see it.
+    Blocking."""
+    with suppress(OSError):
         return path.stat().st_blocks * 512
     return 0
 
 
 def stat_of(path: Path) -> tuple[int, int, int] | None:
     """Size, mtime in ns and inode of a file, if there is one. Blocking."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         stat = path.stat()
         return stat.st_size, stat.st_mtime_ns, stat.st_ino
     return None
+
+
+def _is(question: Callable[[Path], bool], path: Path) -> bool:
+    """The answer; no, where the path cannot even be looked at."""
+    try:
+        return question(path)
+    except OSError:
+        return False
+
+
+def _is_readable(folder: Path) -> bool:
+    """Whether a folder can be looked into: a network mount that has died is one all the same."""
+    try:
+        os.statvfs(folder)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from moshid.downloads import resting
+from moshid.downloads import mounts, resting
 from moshid.downloads.allowance import Allowance
 from moshid.downloads.engine import Engine
 from moshid.downloads.entries import Entries, Entry
@@ -22,7 +22,7 @@ from moshid.downloads.runner import JobRunner, Told
 from moshid.downloads.site import site_of
 from moshid.downloads.states import JobState
 from moshid.downloads.tally import Tally
-from moshid.errors import DownloadWaits, InternalError, MoshidError
+from moshid.errors import DownloadError, DownloadWaits, InternalError, MoshidError
 from moshid.selection import FileSelector
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ class Work:
         profile = self._profile(entry)
         most = profile.connections_max
         async with self.line.turn(entry.job, most, lambda: self.entries.tell(entry)) as allowance:
-            tally = await engine.on_disk(Tally, engine.tallies / entry.job.id)
+            await mounts.look_again(engine)
+            tally = await _open_tally(engine, entry.job.id)
             with closing(tally):
                 here = await site_of(engine, entry.row)
                 runner = self._runner(here, entry, profile, tally, allowance)
@@ -100,3 +101,14 @@ class Work:
         )
         job, select, margin_bytes = entry.job, self.select, self.margin_bytes
         return JobRunner(engine, job, profile, select, told, tally, allowance, margin_bytes)
+
+
+async def _open_tally(engine: Engine, job_id: str) -> Tally:
+    """Raises DownloadError: MOSHID_HOME cannot be written."""
+    try:
+        return await engine.disk.run(Tally, engine.tallies / job_id)
+    except OSError as e:
+        raise DownloadError(
+            f"{engine.tallies} cannot be written: {e.strerror}",
+            hint="Check the folder that MOSHID_HOME names: may it be written, is there room?",
+        ) from e

@@ -17,6 +17,7 @@ from moshid.demo.hub import DemoHub
 from moshid.downloads.job import Job
 from moshid.downloads.opening import Parts
 from moshid.downloads.states import JobState
+from moshid.errors import VolumeMissing
 from moshid.events import Bus
 from tests.fakes.downloads import PARTS, make_service, running, until
 from tests.fakes.repos import REPO, content, make_repo
@@ -204,3 +205,28 @@ async def test_a_repository_on_another_volume_than_the_cache(
     assert_in_cache(folder, cache, WEIGHTS, "config.json")
     assert not list((cache / ".locks" / "moshid").iterdir())
     assert not list(tiny_volume.rglob("*.new"))
+
+
+@pytest.mark.asyncio
+async def test_an_unplugged_volume_is_not_an_empty_cache(tmp_path: Path) -> None:
+    folder, cache, volume = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache", FakeVolume()
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(
+            make_service(tmp_path / "home", hub.endpoint, cache, parts=volume.parts())
+        ) as service,
+    ):
+        job, _ = await service.start(REPO)
+        await service.wait(job.id)
+        volume.there = False
+        cache.rename(tmp_path / "unplugged")
+        with pytest.raises(VolumeMissing):
+            await service.verify(REPO, repair=True)
+        with pytest.raises(VolumeMissing):
+            await service.space.delete([REPO])
+        with pytest.raises(VolumeMissing):
+            await service.space.prune([REPO])
+        volume.there = True
+        (tmp_path / "unplugged").rename(cache)
+        assert (await service.verify(REPO)).ok
+    assert_in_cache(folder, cache, WEIGHTS, "config.json")
