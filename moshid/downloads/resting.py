@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moshid.downloads.engine import Engine
@@ -14,7 +14,7 @@ from moshid.downloads.job import Job
 from moshid.downloads.ledger import Counters, Ledger
 from moshid.downloads.runner import load_files
 from moshid.downloads.states import FileState, JobState
-from moshid.downloads.volume import allocated_bytes, room_for
+from moshid.downloads.volume import allocated_bytes, free_bytes_at, is_one_volume, room_for
 from moshid.errors import (
     DiskFull,
     DownloadNotFound,
@@ -48,7 +48,17 @@ async def may_go_on(engine: Engine, job: Job, margin_bytes: int) -> bool:
         return False
     need = sum([max(0, s - await engine.disk.run(allocated_bytes, p)) for p, s in partials])
     free = await engine.disk.run(engine.volume.free_bytes)
-    return need == 0 or free >= room_for(need, margin_bytes)
+    if need and free < room_for(need, margin_bytes):
+        return False
+    blobs = [(engine.shelf.blob(job.repo, f.digest), f.size) for f in unfinished]
+    return await engine.disk.run(_have_room, blobs, engine.shelf.partial("x").parent)
+
+
+def _have_room(blobs: Sequence[tuple[Path, int]], partials: Path) -> bool:
+    """Whether there is room for these, where the user keeps their repository on another volume than
+    their partial files are on."""
+    elsewhere = [(b, size) for b, size in blobs if not is_one_volume(b.parent, partials)]
+    return all(free_bytes_at(b.parent) >= sum(s for _b, s in elsewhere) for b, _s in elsewhere)
 
 
 def cause(error: BaseException, *, offline: bool) -> MoshidError:

@@ -90,6 +90,14 @@ def nearest(folder: Path) -> Path:
     return folder
 
 
+def is_one_volume(a: Path, b: Path) -> bool:
+    """Whether two folders lie on one volume, or would; yes, if nobody knows. Blocking."""
+    try:
+        return nearest(a).stat().st_dev == nearest(b).stat().st_dev
+    except OSError:
+        return True
+
+
 def mount_point_of(folder: Path) -> Path:
     """Where the volume that holds the folder is mounted."""
     at = nearest(folder.absolute()).resolve()

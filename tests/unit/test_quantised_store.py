@@ -213,3 +213,9 @@ def test_what_cannot_be_deleted_stays_and_the_rest_goes(
     assert report.freed_bytes == 4
     assert not copy.exists()
     assert "kept is not deleted" in caplog.text
+
+
+def test_a_folder_that_cannot_be_looked_into_holds_no_copies() -> None:
+    nowhere = Path("/" + "x" * 300)
+    assert quantised_store.copies(nowhere) == []
+    assert list(quantised_store.leftovers(nowhere)) == []

@@ -11,8 +11,10 @@ import pytest
 
 from moshid.downloads.cache import Cache
 from moshid.downloads.engine import check_present
+from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import Blob, Ledger
 from moshid.downloads.mounts import known_mount, look_again
+from moshid.downloads.resting import may_go_on
 from moshid.downloads.room import open_with_room
 from moshid.downloads.tally import Tally
 from moshid.downloads.volume import (
@@ -98,6 +100,24 @@ async def test_a_full_volume_is_not_filled_further_by_a_copy(tmp_path: Path) -> 
         with pytest.raises(DiskFull):
             await open_with_room(engine, "org/name", ETAG, 1000, 0)
         assert not engine.shelf.partial(ETAG).exists()
+
+
+class Roomy(FolderVolume):
+    """A volume without end."""
+
+    def free_bytes(self) -> int:
+        return 1 << 62
+
+
+@pytest.mark.asyncio
+async def test_a_repository_on_a_smaller_volume_waits_for_room_there(tmp_path: Path) -> None:
+    job = Job("id", "org/name", "main", files=[JobFile("f", 1 << 50, ETAG)])
+    async with bare_engine(tmp_path, Blob(ETAG, 1000, 500, "boot", 1, 2)) as bare:
+        engine = replace(bare, volume=Roomy(tmp_path))
+        assert await may_go_on(engine, job, 0)
+        repo = engine.shelf.blob("org/name", ETAG).parents[1]
+        repo.symlink_to("/dev")
+        assert not await may_go_on(engine, job, 0)
 
 
 def be_impatient(ledger: Ledger) -> None:
