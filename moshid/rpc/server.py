@@ -24,6 +24,7 @@ from moshid.rpc.wire import LINE_BYTES_MAX, encode
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 64
+LOOK_S: Final = 2.0
 CONNECTIONS_MAX: Final = 100
 """Below macOS's usual limit of 256 descriptors, so that downloads and workers keep theirs."""
 
@@ -41,27 +42,46 @@ def peer_uid(sock: socket.socket) -> int:
 class RpcServer:
     """Serves the control socket."""
 
-    def __init__(self, path: Path, dispatcher: Dispatcher[Any]) -> None:
+    def __init__(self, path: Path, dispatcher: Dispatcher[Any], *, look_s: float = LOOK_S) -> None:
+        """``look_s``: between two looks at whether the socket is still there."""
+        self._look_s = look_s
         self._path = path
         self._dispatcher = dispatcher
         self._connections: set[asyncio.Task[None]] = set()
         self._inode: int | None = None
 
     async def run(self, *, started: asyncio.Event) -> None:
-        """Listen until cancelled; then end every connection and remove the socket."""
-        listener = self._bind()
-        server = await asyncio.start_unix_server(
-            self._accept, sock=listener, limit=LINE_BYTES_MAX, backlog=BACKLOG
-        )
+        """Listen until cancelled; then end every connection and remove the socket. One that
+        somebody deleted is made anew: without it the daemon would hold the home, unreachable."""
+        server = await self._listen()
         started.set()
         try:
-            await asyncio.get_running_loop().create_future()
+            while True:
+                await asyncio.sleep(self._look_s)
+                if self._is_gone():
+                    server = await self._listen_again(server)
         finally:
             server.close()
             for task in self._connections:
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
             self._remove_ours()
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_unix_server(
+            self._accept, sock=self._bind(), limit=LINE_BYTES_MAX, backlog=BACKLOG
+        )
+
+    async def _listen_again(self, server: asyncio.Server) -> asyncio.Server:
+        """On a new socket; on the old one, as long as there can be none."""
+        try:
+            anew = await self._listen()
+        except (HomeUnusable, AlreadyRunning, OSError) as e:
+            log.debug("the control socket cannot be made anew: %s", e)
+            return server
+        log.warning("the control socket was deleted, and is made anew: %s", self._path)
+        server.close()
+        return anew
 
     def _bind(self) -> socket.socket:
         self._remove_stale()
@@ -77,6 +97,9 @@ class RpcServer:
             os.umask(old_umask)
         self._inode = self._path.stat().st_ino
         return listener
+
+    def _is_gone(self) -> bool:
+        return not os.path.lexists(self._path)
 
     def _remove_stale(self) -> None:
         """Remove the socket that a killed daemon left; never one that somebody listens on, nor

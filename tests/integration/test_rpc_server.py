@@ -117,7 +117,7 @@ def app() -> SmallApp:
 
 @pytest.fixture
 def server(tmp_path: Path, app: SmallApp) -> RpcServer:
-    return RpcServer(tmp_path / "control.sock", Dispatcher(METHODS, app))
+    return RpcServer(tmp_path / "control.sock", Dispatcher(METHODS, app), look_s=0.01)
 
 
 @pytest_asyncio.fixture
@@ -143,6 +143,16 @@ async def test_the_socket_is_ours_alone(path: Path) -> None:
     a, b = socket.socketpair()
     with a, b:
         assert peer_uid(a) == os.getuid()
+
+
+async def test_a_socket_that_was_deleted_is_made_anew(path: Path, client: Client) -> None:
+    path.unlink()
+    while not path.exists():  # noqa: ASYNC110  what is waited for is the server's own look
+        await asyncio.sleep(0.01)
+    assert (await client.call("add", {"a": 2}))["result"] == {"sum": 3}, "who is there stays"
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert (await Client(reader, writer).call("add", {"a": 3}))["result"] == {"sum": 4}
+    writer.close()
 
 
 async def test_a_call_and_its_defaults(client: Client) -> None:
