@@ -20,6 +20,12 @@ _GONE: Final = frozenset(
 CACHE_NAME: Final = "the Hugging Face cache"
 CACHE_HINT: Final = "Check the folder that HF_HUB_CACHE names: does it exist, may it be written?"
 
+_HINTS: Final = {
+    errno.EFBIG: "Its volume holds no file as large as that (FAT: 4 GB): use another one.",
+    errno.ENOLCK: "Its volume knows no file locks (NFS without them): use another one.",
+    errno.ENAMETOOLONG: "Its path is too long: move it up.",
+}
+
 MARGIN_SHARE: Final = 32
 
 
@@ -116,7 +122,7 @@ def disk_error(
         return VolumeMissing(f"the volume that holds {name} is not there")
     return DownloadError(
         f"{name} cannot be used: {error.strerror} ({error.filename or 'in a partial file'})",
-        hint=hint,
+        hint=_HINTS.get(error.errno or 0, hint),
     )
 
 

@@ -145,6 +145,11 @@ async def test_the_socket_is_ours_alone(path: Path) -> None:
         assert peer_uid(a) == os.getuid()
 
 
+async def test_a_cancellation_that_is_sent_as_a_request_is_answered(client: Client) -> None:
+    answer = await client.call("$/cancelRequest", {"id": "nobody's"}, 8)
+    assert answer == {"jsonrpc": "2.0", "id": 8, "result": {}}
+
+
 async def test_a_socket_that_was_deleted_is_made_anew(path: Path, client: Client) -> None:
     path.unlink()
     while not path.exists():  # noqa: ASYNC110  what is waited for is the server's own look

@@ -216,5 +216,7 @@ def test_disk_errors_have_kinds(tmp_path: Path) -> None:
     assert type(disk_error(OSError(28, "full"), there)) is DiskFull
     assert type(disk_error(OSError(2, "gone"), gone)) is VolumeMissing
     assert type(disk_error(OSError(13, "denied"), there)) is DownloadError
+    assert "FAT" in disk_error(OSError(errno.EFBIG, "large"), there).hint
+    assert "locks" in disk_error(OSError(errno.ENOLCK, "none"), there).hint
     assert nearest(tmp_path / "a" / "b") == tmp_path
     assert mount_point_of(Path("/")) == Path("/")

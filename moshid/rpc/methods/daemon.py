@@ -55,7 +55,7 @@ async def hello(_app: App, caller: Caller, p: HelloParams) -> dict[str, Any]:
         "home": str(_app.settings.home),
         "socket": str(_app.settings.socket),
         "log_file": str(_app.settings.log_file),
-        "hf_cache": constants.HF_HUB_CACHE,
+        "hf_cache": str(_app.downloads.cache_dir),
         "hf_endpoint": constants.ENDPOINT,
     }
 
