@@ -159,7 +159,7 @@ class Connection:
             request = dispatch.check_request(value)
             if request["method"] == "$/cancelRequest":
                 self._cancel(request.get("params", {}))
-                told = {"jsonrpc": "2.0", "id": request_id, "result": {}}
+                told: dispatch.Reply = {"jsonrpc": "2.0", "id": request_id, "result": {}}
                 return told if "id" in request else None
             return await self._dispatch(request, request_id, after)
         except MoshidError as e:
