@@ -111,9 +111,10 @@ class Library:
         """
         choice = await self.choose(model, quality)
         if not choice.on_disk:
+            flag = "" if quality == "auto" else f" --quality {quality}"
             raise ModelNotFound(
-                f"{model} is not on disk",
-                hint=f"Fetch it: moshi-client download {model}.",
+                catalogue.missing(model, quality, choice.held),
+                hint=f"Fetch it: moshi-client download {model}{flag}.",
                 repo=choice.repo,
                 size_bytes=choice.size_bytes,
             )
