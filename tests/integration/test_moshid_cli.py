@@ -13,9 +13,16 @@ import pytest
 MOSHID = [sys.executable, "-m", "moshid"]
 
 
-def run(*arguments: str, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, out: int = subprocess.PIPE, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*MOSHID, *arguments], stdout=out, stderr=subprocess.PIPE, text=True, check=False
+        [*MOSHID, *arguments],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        env=os.environ | (env or {}),
+        text=True,
+        check=False,
     )
 
 
@@ -28,6 +35,22 @@ def test_a_report_that_nobody_reads_is_no_error_to_be_told(
     done = run("doctor", "--home", str(tmp_path / "home"), *flags, out=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_report_is_printed_in_any_locale(tmp_path: Path, encoding: str) -> None:
+    home = tmp_path / "Zuhause \N{EURO SIGN}"
+    done = run("doctor", "--home", str(home), env={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert f"{tmp_path}/Zuhause \\u20ac, made at the first start" in done.stdout
+    assert "-> Start it: moshid run" in done.stdout
+
+
+def test_a_report_to_a_closed_stdout_has_its_exit_code_all_the_same(tmp_path: Path) -> None:
+    script = 'exec "$0" "$@" >&-'
+    command = ["sh", "-c", script, *MOSHID, "doctor", "--home", str(tmp_path / "home")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")

@@ -316,5 +316,5 @@ def test_a_check_that_breaks_is_a_failure_and_the_others_go_on(home: Path) -> No
 def test_report_says_what_to_do_and_counts() -> None:
     text = doctor.report([Check("a", "ok", "seen"), Check("long", "fail", "bad", "mend it")])
     assert (
-        text == "ok    a     seen\nfail  long  bad\n            → mend it\n1 ok, 0 warn, 1 fail\n"
+        text == "ok    a     seen\nfail  long  bad\n            -> mend it\n1 ok, 0 warn, 1 fail\n"
     )
