@@ -146,3 +146,18 @@ def test_a_bad_name_is_refused_by_a_kind(world: World, method: str, name: Any) -
         "download.no_such_job",
         "download.wrong_state",
     }
+
+
+@pytest.mark.parametrize("method", ["get", "pause", "resume", "cancel", "verify", "set"])
+@pytest.mark.parametrize("name", ["0123abcd", "no/such", "demu", "https://h/f"])
+def test_what_is_nobodys_is_no_such_job(world: World, method: str, name: str) -> None:
+    assert kind(world, f"download.{method}", {"id": name}) == "download.no_such_job"
+
+
+def test_what_may_be_given_for_a_job_is_told(world: World) -> None:
+    with pytest.raises(RemoteError) as caught:
+        world.call("download.get", {"id": "demu"})
+    assert caught.value.message == "there is no download 'demu', nor a model of that name"
+    assert "a job's id, its model, its repository" in str(caught.value.hint)
+    assert caught.value.data["suggestions"] == ["demo"]
+    assert kind(world, "download.verify", {"model": "demu"}) == "model.not_found"
