@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except MoshidError as e:
         print(f"moshid: {e.message}\nhint: {e.hint}", file=sys.stderr)
-        return 1
+        return 2 if "flag" in e.facts else 1
     except KeyboardInterrupt:
         return 130
     except OSError as e:

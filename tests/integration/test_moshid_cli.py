@@ -75,6 +75,31 @@ def test_a_demo_of_no_length_is_refused(seconds: str) -> None:
     assert f"'{seconds}' is no number of seconds above 0" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--log-level", "loud"], "--log-level: log_level: 'loud' is none of debug"),
+        (["--set", "nope=1"], "--set: there is no setting 'nope'"),
+        (["--set", "model_restart_max=inf"], "--set: model_restart_max should be int"),
+        (["--set", "nope"], "--set nope: write --set NAME=VALUE"),
+    ],
+)
+def test_a_wrong_flag_is_a_wrong_use(tmp_path: Path, flags: list[str], says: str) -> None:
+    done = run("run", "--home", str(tmp_path), *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"moshid: {says}")
+    assert "hint: " in done.stderr
+
+
+def test_a_wrong_file_is_no_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("model_restart_max = inf")
+    done = run("run", "--home", str(tmp_path))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = run("doctor", "--home", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout.startswith("fail  settings  ")
+
+
 def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> None:
     """As a terminal does it: to the whole foreground group."""
     with subprocess.Popen(
