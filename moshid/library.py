@@ -268,6 +268,8 @@ class Library:
         if size_bytes > self._confirm_bytes:
             raise TalkConfirm(
                 f"{model} ({quality}) is not on disk; it weighs {size_bytes / 1e9:.1f} GB",
+                hint="Answer with --yes (confirm: true), or fetch it first: "
+                f"moshi-client download {model} --quality {quality}.",
                 model=model,
                 quality=quality,
                 size_bytes=size_bytes,
