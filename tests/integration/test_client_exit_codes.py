@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.client_process import run_client, short_home, start_client
+from tests.fakes.client_process import client_env, run_client, short_home, start_client
 from tests.fakes.fake_daemon import FakeDaemon, Fault
 
 
@@ -49,6 +51,16 @@ EVERY_COMMAND = [
     ("doctor",),
     ("stop",),
 ]
+
+
+def test_a_closed_stdin_is_not_called_a_terminal(home: Path) -> None:
+    command = [sys.executable, "-S", "-m", "moshi_client", "talk", "--in", "-"]
+    script = 'exec "$0" "$@" <&-'
+    done = subprocess.run(
+        ["sh", "-c", script, *command], env=client_env(home), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --in - takes raw PCM from stdin, which is closed\n")
 
 
 @pytest.mark.parametrize("args", EVERY_COMMAND, ids=lambda args: str(args[0]))
