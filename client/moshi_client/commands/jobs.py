@@ -53,7 +53,7 @@ def _list(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect()
     with connection:
         if args.job:
-            args.job = naming.one_job(connection, args.command, args.job)
+            args.job = naming.one_job(connection, args.command, args.job, changes=bool(changes))
         if changes and args.job:
             _of_job(connection, "download.set", args.job, changes)
         elif changes:
