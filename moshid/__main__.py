@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import math
 import os
 import sys
@@ -20,6 +21,7 @@ NO_OUTPUT: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns the exit code (0 ok, 1 failed, 2 usage, 130 interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
+    _let_all_be_printed()
     args = _parser(next(iter(argv), "")).parse_args(argv)
     try:
         code = int(args.run(args))
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except MoshidError as e:
         print(f"moshid: {e.message}\nhint: {e.hint}", file=sys.stderr)
-        return 1
+        return 2 if "flag" in e.facts else 1
     except KeyboardInterrupt:
         return 130
     except OSError as e:
@@ -38,6 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # So that nothing tries again, and complains, at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _let_all_be_printed() -> None:
+    """Whatever the locale: what stdout cannot encode, as in a path, is escaped; one that the shell
+    closed leads nowhere."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as we live)
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _seconds(text: str) -> float:

@@ -51,9 +51,8 @@ class Disposal:
             repos = await asyncio.to_thread(self._alone, entry, quality, has_copies=bool(copies))
         report = await self._downloads.space.delete(repos, in_use=self._in_use(), dry_run=dry_run)
         if report is None and not copies:
-            raise ModelNotFound(
-                f"nothing of {model} is on disk", hint="List what is: moshi-client models."
-            )
+            what = await asyncio.to_thread(self._missing, entry, quality)
+            raise ModelNotFound(what, hint="List what is: moshi-client models.")
         report = report or SpaceReport(dry_run)
         await asyncio.to_thread(_give_up, copies, report)
         return report
@@ -74,6 +73,13 @@ class Disposal:
             if quality in ("auto", copy.quality)
             and any(quantised_store.belongs_to(copy, repo) for repo in repos)
         ]
+
+    def _missing(self, entry: catalogue.Entry, quality: str) -> str:
+        """What to say of a model of which there is nothing to delete. Reads the disk."""
+        with contextlib.suppress(BadCheckpoint):
+            if quality != "auto" and (have := catalogue.held(entry, self._downloads.on_disk)):
+                return catalogue.missing(entry.name, quality, have)
+        return f"nothing of {entry.name} is on disk"
 
     def _prune_copies(self, report: SpaceReport) -> None:
         folder = self._copies_folder()

@@ -76,7 +76,7 @@ def report(verdicts: Sequence[Check]) -> str:
     for verdict in verdicts:
         lines.append(f"{verdict.state:<4}  {verdict.name:<{width}}  {verdict.seen}")
         if verdict.todo:
-            lines.append(f"{'':<4}  {'':<{width}}  → {verdict.todo}")
+            lines.append(f"{'':<4}  {'':<{width}}  -> {verdict.todo}")
     counts = {state: sum(v.state == state for v in verdicts) for state in ("ok", "warn", "fail")}
     lines.append(", ".join(f"{number} {state}" for state, number in counts.items()))
     return "\n".join(lines) + "\n"

@@ -111,9 +111,10 @@ class Library:
         """
         choice = await self.choose(model, quality)
         if not choice.on_disk:
+            flag = "" if quality == "auto" else f" --quality {quality}"
             raise ModelNotFound(
-                f"{model} is not on disk",
-                hint=f"Fetch it: moshi-client download {model}.",
+                catalogue.missing(model, quality, choice.held),
+                hint=f"Fetch it: moshi-client download {model}{flag}.",
                 repo=choice.repo,
                 size_bytes=choice.size_bytes,
             )
@@ -267,6 +268,8 @@ class Library:
         if size_bytes > self._confirm_bytes:
             raise TalkConfirm(
                 f"{model} ({quality}) is not on disk; it weighs {size_bytes / 1e9:.1f} GB",
+                hint="Answer with --yes (confirm: true), or fetch it first: "
+                f"moshi-client download {model} --quality {quality}.",
                 model=model,
                 quality=quality,
                 size_bytes=size_bytes,

@@ -1,6 +1,7 @@
 """Settings and all paths. Owns the order defaults < config.toml < environment < flags.
 
-Reads files and the environment only when ``load`` is called; imports only errors and durations.
+Reads files and the environment only when ``load`` is called; imports only errors,
+durations and setting_values.
 """
 
 from __future__ import annotations
@@ -13,16 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from moshid import durations
+from moshid import durations, setting_values
 from moshid.errors import BadSettings, SocketPathTooLong
 
 SOCKET_PATH_LIMIT_BYTES = 103 if sys.platform == "darwin" else 107
 """Longest AF_UNIX path: sizeof(sun_path) is 104 on macOS and 108 on Linux, with the final NUL."""
-
-RECORD_BYTES_MAX = 2**32 - 2**20
-"""A WAV counts its bytes in 32 bits; some room is left for its header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +124,7 @@ def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None =
     values: dict[str, Any] = {"home": home, "socket": home / "moshid.sock"}
     values |= _from_toml(home / "config.toml")
     values |= _from_env(env)
-    values |= {name: _convert(name, value, _flag(name)) for name, value in given.items()}
+    values |= _from_flags(given)
     settings = Settings(**values)
     if len(os.fsencode(settings.socket)) > SOCKET_PATH_LIMIT_BYTES:
         raise SocketPathTooLong(
@@ -147,7 +144,7 @@ def from_arguments(args: argparse.Namespace, env: Mapping[str, str] | None = Non
     for pair in getattr(args, "set", None) or ():
         name, equals, value = pair.partition("=")
         if not equals:
-            raise BadSettings(f"--set {pair}: write --set NAME=VALUE")
+            raise BadSettings(f"--set {pair}: write --set NAME=VALUE", flag="--set")
         flags[name] = value
     return load(flags, env)
 
@@ -187,80 +184,20 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-_CHOICES = {
-    "log_level": ("debug", "info", "warning", "error"),
-    "download_profile": ("auto", "verified", "robust", "parallel", "turbo"),
-}
-
-
-def _choice(name: str, value: str) -> str:
-    if name == "keep_alive":
-        durations.parse(value)
-    choices = _CHOICES.get(name)
-    if choices is not None and value not in choices:
-        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
-    return value
-
-
-_BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
-    ("false", "no", "off", "0"), False
-)
-
-
-def _bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.strip().lower() not in _BOOLS:
-        raise ValueError(f"{value!r} is neither true nor false")
-    return _BOOLS[value.strip().lower()]
-
-
-def _endpoints(value: Any) -> tuple[str, ...]:
-    """URLs, in TOML a list, else with commas between them."""
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, list | tuple) or not all(isinstance(e, str) for e in given):
-        raise ValueError(f"{value!r} is no list of endpoints")
-    endpoints = tuple(e.strip().rstrip("/") for e in given if e.strip())
-    for endpoint in endpoints:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ValueError(f"{endpoint!r} is no http or https endpoint")
-        if "@" in parts.netloc:
-            raise ValueError("an endpoint may not hold a user name or a password")
-    return endpoints
-
-
 def _convert(name: str, value: Any, source: str) -> Any:
-    """``value`` as the field's type; strings are parsed, since the environment has no others."""
+    """``value`` as the field's type. Raises BadSettings."""
     kinds = {f.name: str(f.type) for f in fields(Settings) if f.name != "home"}
     if name not in kinds:
         raise BadSettings(f"{source}: there is no setting {name!r}; known: {', '.join(kinds)}")
-    try:
-        if kinds[name] == "bool":
-            return _bool(value)
-        if kinds[name] == "tuple[str, ...]":
-            return _endpoints(value)
-        if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
-            raise TypeError(f"{value!r} has the wrong type")
-        match kinds[name]:
-            case "Path":
-                return Path(value).expanduser().absolute()  # type: ignore[arg-type]
-            case "int":
-                converted: Any = int(value)  # type: ignore[arg-type]
-            case "float":
-                converted = float(value)  # type: ignore[arg-type]
-            case _:
-                return _choice(name, str(value))
-    except (TypeError, ValueError) as e:
-        # A choice says all by itself; a number needs to be told what was wanted.
-        wanted = "" if "str" in kinds[name] else f" should be {kinds[name]}"
-        raise BadSettings(f"{source}: {name}{wanted}: {e}") from e
-    if converted < 0:
-        raise BadSettings(f"{source}: {name} may not be negative")
-    if name == "model_step_timeout_s" and converted == 0:
-        raise BadSettings(f"{source}: {name} may not be 0: every step takes some time")
-    if name == "talk_record_max_bytes" and converted > RECORD_BYTES_MAX:
-        raise BadSettings(
-            f"{source}: {name} may not be over {RECORD_BYTES_MAX} (4.29 GB): a WAV cannot be longer"
-        )
-    return converted
+    return setting_values.convert(name, kinds[name], value, source)
+
+
+def _from_flags(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A fault of theirs has the flag among its facts: it is the command line that is wrong."""
+    values = {}
+    for name, value in given.items():
+        try:
+            values[name] = _convert(name, value, _flag(name))
+        except BadSettings as e:
+            raise BadSettings(e.message, flag=_flag(name)) from e
+    return values

@@ -21,15 +21,17 @@ _OUT_OF_REACH = {
 """The states in which a job cannot be what a command means."""
 
 
-def one_job(connection: Connection, command: str, name: str) -> str:
+def one_job(connection: Connection, command: str, name: str, *, changes: bool = True) -> str:
     """The id of the one job that ``command`` can mean by a URL; any other name as it is.
+
+    ``changes``: whether something is done to it; any job can be looked at.
 
     Raises:
         UsageError: it can mean several.
     """
     if "://" not in name:
         return name
-    states = _OUT_OF_REACH.get(command, ("done",))
+    states = _OUT_OF_REACH.get(command, ("done",)) if changes else ()
     jobs = connection.call("download.list")["jobs"]
     meant = [job for job in jobs if job.get("repo") == name and job.get("state") not in states]
     if len(meant) > 1:

@@ -121,10 +121,11 @@ class Pipes:
 
 
 def check_in() -> None:
-    """Raises UsageError when stdin is a terminal: nobody can type PCM."""
-    if sys.stdin is None or sys.stdin.isatty():
+    """Raises UsageError when stdin is closed, or a terminal: nobody can type PCM."""
+    is_closed = sys.stdin is None
+    if is_closed or sys.stdin.isatty():
         raise UsageError(
-            "--in - takes raw PCM from stdin, which is a terminal",
+            f"--in - takes raw PCM from stdin, which is {'closed' if is_closed else 'a terminal'}",
             "Pipe sound in: sox FILE -r 24000 -c 1 -b 16 -e signed -t raw - | moshi-client "
             "talk --in - ...; or leave --in out for the microphone.",
         )

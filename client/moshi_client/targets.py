@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 QUALITIES = ("auto", "bf16", "q8", "q4")
 PROFILES = ("auto", "verified", "robust", "parallel", "turbo")
 
+SEEDS = 2**31
+"""A seed is below."""
+
 
 def model_or_repo(name: str | None) -> Json:
     """The parameter that names it: a repository has a slash, a catalogue name has none."""
@@ -44,6 +47,29 @@ def number(text: str) -> float:
 
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return value
+
+
+def seconds(text: str) -> float:
+    """As ``number``, of a length of time above 0."""
+    value = number(text)
+    if value <= 0:
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def seed(text: str) -> int:
+    """The seed that a flag was given; the type of that flag.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) >= SEEDS:
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {SEEDS - 1}")
+    return int(text)
 
 
 def add_keep_alive(parser: argparse.ArgumentParser) -> None:

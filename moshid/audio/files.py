@@ -9,6 +9,7 @@ laid above each other show the conversation as it was.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from moshid.audio.devices import Heard
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence, to_int16
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
-from moshid.errors import BadAudioFile
+from moshid.errors import OUT_FILE, BadAudioFile
 
 READ_S: Final = 0.5
 FORMATS: Final = {
@@ -222,7 +223,11 @@ def _open_to_read(path: str) -> soundfile.SoundFile:
 
 def _open_to_write(path: str) -> soundfile.SoundFile:
     if not Path(path).parent.is_dir():
-        raise BadAudioFile(f"there is no folder {Path(path).parent} to write {Path(path).name} in")
+        raise BadAudioFile(
+            f"there is no folder {Path(path).parent} to write {Path(path).name} in", hint=OUT_FILE
+        )
+    if Path(path).is_dir():
+        raise BadAudioFile(f"{path} is a folder", hint=OUT_FILE)
     suffix = Path(path).suffix.lower()
     if suffix and suffix not in FORMATS:
         raise BadAudioFile(
@@ -230,9 +235,18 @@ def _open_to_write(path: str) -> soundfile.SoundFile:
             hint=f"Give --out a path that ends with one of {' '.join(FORMATS)}.",
         )
     kind, subtype = FORMATS[suffix or ".wav"]
+    _try_to_write(path)
     try:
         return soundfile.SoundFile(
             path, "w", samplerate=SAMPLE_RATE, channels=1, format=kind, subtype=subtype
         )
     except _ERRORS as e:
         raise BadAudioFile(f"{path} cannot be written: {e}") from e
+
+
+def _try_to_write(path: str) -> None:
+    """All that libsndfile would say is "System error"."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as e:
+        raise BadAudioFile(f"{path} cannot be written: {e.strerror}", hint=OUT_FILE) from e

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from moshid.checks.check import Check, Machine
 from moshid.downloads.cache import Cache
@@ -68,6 +69,9 @@ def _check_endpoint(facts: dict[str, Any]) -> Check:
     endpoint = facts["endpoint"]
     if facts["offline"]:
         return Check("endpoint", "warn", "HF_HUB_OFFLINE is set: nothing is fetched", "Unset it.")
+    if not _is_url(endpoint):
+        todo = "Set HF_ENDPOINT to an address like https://huggingface.co, or unset it."
+        return Check("endpoint", "fail", f"HF_ENDPOINT is no URL: {endpoint!r}", todo)
     try:
         status = head_status(endpoint)
     except (OSError, ValueError) as e:
@@ -75,6 +79,14 @@ def _check_endpoint(facts: dict[str, Any]) -> Check:
         todo = "Downloads wait for the line; models on disk work without it."
         return Check("endpoint", "warn", f"{endpoint} cannot be reached: {reason}", todo)
     return Check("endpoint", "ok", f"{endpoint} answers ({status})")
+
+
+def _is_url(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of its port, or of its brackets
+        return False
 
 
 def head_status(url: str) -> int:

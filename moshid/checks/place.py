@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,9 +73,12 @@ def check_home(machine: Machine) -> list[Check]:
 
 def _missing_home(home: Path) -> Check:
     above = next(path for path in home.parents if path.exists())
-    if os.access(above, os.W_OK | os.X_OK):
-        return Check("home", "ok", f"{home}, made at the first start")
-    return Check("home", "fail", f"{above} is not writable", "Set MOSHID_HOME elsewhere.")
+    try:  # permissions do not tell all: root has every one in /proc, too
+        os.rmdir(tempfile.mkdtemp(prefix=".moshid-doctor-", dir=above))
+    except OSError as e:
+        seen = f"{home} cannot be made: nothing can be in {above} ({e.strerror})"
+        return Check("home", "fail", seen, "Set MOSHID_HOME elsewhere.")
+    return Check("home", "ok", f"{home}, made at the first start")
 
 
 def check_socket(machine: Machine) -> list[Check]:

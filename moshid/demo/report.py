@@ -17,8 +17,9 @@ CORRELATION_MIN: Final = 0.7
 def write(facts: dict[str, Any], out: Path) -> None:
     """Print the report and write ``report.json``, ``report.txt`` and ``report.png`` to ``out``."""
     text = as_text(facts)
-    (out / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    (out / "report.txt").write_text(text + "\n")
+    listed = json.dumps(facts, indent=1, ensure_ascii=False)
+    (out / "report.json").write_text(listed + "\n", encoding="utf-8")
+    (out / "report.txt").write_text(text + "\n", encoding="utf-8")
     names = ["sound", "files"] if "talk_sound" in facts else ["files"]
     shown = next(n for n in names if (out / f"{n}-output.wav").exists())
     draw(facts[f"talk_{shown}"], out / f"{shown}-input.wav", out / f"{shown}-output.wav", out)

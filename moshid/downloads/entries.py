@@ -215,8 +215,8 @@ async def _is_to_fetch(engine: Engine, job_id: str) -> bool:
 
 
 def new_id() -> str:
-    """A job id: short enough to type."""
-    return secrets.token_hex(4)
+    """A job id: short enough to type, and by its first letter never to be taken for a number."""
+    return secrets.choice("abcdf") + secrets.token_hex(4)[1:]
 
 
 def _entry_of(row: JobRow) -> Entry:

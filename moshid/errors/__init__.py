@@ -114,6 +114,7 @@ from moshid.errors.downloads import OutsideSchedule as OutsideSchedule
 from moshid.errors.downloads import PartialLocked as PartialLocked
 from moshid.errors.downloads import VolumeMissing as VolumeMissing
 from moshid.errors.downloads import WrongJobState as WrongJobState
+from moshid.errors.work import OUT_FILE as OUT_FILE
 from moshid.errors.work import AudioError as AudioError
 from moshid.errors.work import AudioPermission as AudioPermission
 from moshid.errors.work import AudioWorkerDied as AudioWorkerDied

@@ -141,6 +141,10 @@ class BadAudioFile(AudioError):
     default_hint = "Give a file that libsndfile reads (WAV, FLAC, Ogg, ...), by a path that exists."
 
 
+OUT_FILE = "Give --out a file in a folder that is there and can be written."
+"""The hint of ``BadAudioFile`` where it is the output."""
+
+
 class RecordingFailed(AudioError):
     """A talk cannot be recorded where it was asked to be."""
 

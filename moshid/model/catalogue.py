@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,7 +54,7 @@ class Choice(msgspec.Struct, frozen=True):
     """Where a model of a quality comes from. ``quality`` is what it will run as; ``fetch`` what
     the repository is asked for (bf16 when it is quantised at load), of ``size_bytes``;
     ``loaded_bytes`` is what the weights take in memory; ``lasting``: what ``auto`` should remember
-    of it."""
+    of it; ``held``: the qualities on disk."""
 
     name: str
     repo: str
@@ -66,6 +66,7 @@ class Choice(msgspec.Struct, frozen=True):
     reason: str
     loaded_bytes: int | None = None
     lasting: Chosen | None = None
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def choose(
     Raises:
         ModelNotFound: the entry has no such quality, nor bf16 to make it from.
     """
-    have = {q: repo for q, repo in entry.repos.items() if q in qualities_on_disk(on_disk(repo))}
+    have = held(entry, on_disk)
     sizes = dict(entry.sizes_bytes)
     for repo in have.values():
         sizes |= weights_bytes(on_disk(repo))
@@ -158,7 +159,23 @@ def choose(
         if have and decision.lasting:
             lasting = Chosen(decision.quality, list(decision.among))
             choice = msgspec.structs.replace(choice, lasting=lasting)
-    return msgspec.structs.replace(choice, loaded_bytes=_size_of(choice.quality, sizes))
+    size_bytes = _size_of(choice.quality, sizes)
+    return msgspec.structs.replace(choice, loaded_bytes=size_bytes, held=tuple(have))
+
+
+def held(entry: Entry, on_disk: OnDisk) -> dict[str, str]:
+    """The qualities of an entry that are on disk, each with its repository. Reads the disk.
+
+    Raises:
+        BadCheckpoint: the ``config.json`` of one is unreadable.
+    """
+    return {q: repo for q, repo in entry.repos.items() if q in qualities_on_disk(on_disk(repo))}
+
+
+def missing(name: str, quality: str, held: Iterable[str]) -> str:
+    """What is to be said where a model is not on disk as ``quality``, but as those ``held``."""
+    there = " and ".join(held)
+    return f"{name} is on disk as {there}, not as {quality}" if there else f"{name} is not on disk"
 
 
 def _decide(

@@ -52,6 +52,7 @@ class ModelService:
         self._changing, self._changes = asyncio.Lock(), Carried()
         self._benching = asyncio.Lock()
         self._whys: dict[tuple[str, str], str] = {}
+        self._default_model = settings.default_model
         self.about: str | None = None
         """The model that was asked for last, which the state is about when none is resident."""
         bus.provide_snapshot("model", lambda: {"status": self.status()})
@@ -80,7 +81,8 @@ class ModelService:
         """The contract's ``model.status``."""
         target = self._residency.target
         why = self._whys.get((target.model, target.quality)) if target else None
-        return status.describe(self._residency, self._tending.keeping, why)
+        about = target.model if target else self.about or self._default_model
+        return status.describe(self._residency, self._tending.keeping, why, about)
 
     def note_call(self) -> None:
         """Somebody asked the daemon for something: the model is kept warm for a while."""

@@ -13,8 +13,9 @@ NO_STEP_MS: Final = {"p50": None, "p95": None, "p99": None}
 """Step times while none are known: the status keeps its shape."""
 
 
-def describe(now: Residency, keeping: Keeping, why: str | None) -> dict[str, Any]:
-    """The residency of the moment as JSON; ``why`` says why it is this quality."""
+def describe(now: Residency, keeping: Keeping, why: str | None, about: str) -> dict[str, Any]:
+    """The residency of the moment as JSON; ``why`` says why it is this quality, ``about`` which
+    model the state is about."""
     loaded, stats = now.loaded, now.stats
     step_ms = (stats.step_ms if stats else None) or (loaded.step_ms if loaded else None)
     memory = stats.memory_bytes if stats else loaded.memory_bytes if loaded else None
@@ -36,6 +37,7 @@ def describe(now: Residency, keeping: Keeping, why: str | None) -> dict[str, Any
         "error": _error(now.error),
         "progress": now.progress,
         "why": why,
+        "about": about,
     }
 
 

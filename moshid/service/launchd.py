@@ -17,8 +17,12 @@ from moshid.settings import Settings
 
 LABEL: Final = "io.github.moshid.daemon"
 
+LOADED_ALREADY: Final = 5
+IN_PROGRESS: Final = 37
+"""launchd's codes: macOS's EIO and EALREADY."""
+
 BOOTSTRAP_ATTEMPTS: Final = 10
-"""bootout returns before the old job has gone; meanwhile bootstrap answers 5 or 37."""
+"""bootout returns before the old job has gone; meanwhile bootstrap answers one of them."""
 
 RETRY_INTERVAL_S: Final = 0.5
 
@@ -84,9 +88,9 @@ class Launchd:
         """
         self._must_exist(f"launchctl bootstrap {self._domain} {self.file}")
         ran = self._bootstrap()
-        if _is_loaded_already(ran):
+        if _failed_with(LOADED_ALREADY, ran):
             if not changed:
-                return ["loaded already, nothing changed"]
+                return self._start()
             self._runner.run(["launchctl", "bootout", f"{self._domain}/{LABEL}"])
             ran = self._bootstrap_when_gone()
         if not ran.ok:
@@ -124,10 +128,20 @@ class Launchd:
     def _bootstrap_when_gone(self) -> Ran:
         for _ in range(BOOTSTRAP_ATTEMPTS):
             ran = self._bootstrap()
-            if ran.ok or not (_is_loaded_already(ran) or "37:" in ran.stderr):
+            if not any(_failed_with(code, ran) for code in (LOADED_ALREADY, IN_PROGRESS)):
                 return ran
             self._sleep(RETRY_INTERVAL_S)
         return ran
+
+    def _start(self) -> list[str]:
+        """Start the job that is loaded: after `moshi-client stop` it is, but does not run."""
+        argv = ["launchctl", "kickstart", f"{self._domain}/{LABEL}"]
+        ran = self._runner.run(argv)
+        if not (ran.ok or _failed_with(IN_PROGRESS, ran)):  # else it runs
+            raise ServiceFailed(
+                f"launchd does not start the job: {ran.said}", hint=f"By hand: {shown(argv)}"
+            )
+        return ["loaded already, nothing changed; it runs"]
 
     def _load_the_old_way(self, refused: Ran) -> None:
         argv = ["launchctl", "load", "-w", str(self.file)]
@@ -147,8 +161,9 @@ class Launchd:
             )
 
 
-def _is_loaded_already(ran: Ran) -> bool:
-    return not ran.ok and "5:" in ran.stderr
+def _failed_with(code: int, ran: Ran) -> bool:
+    """As in ``Bootstrap failed: 5: Input/output error``."""
+    return not ran.ok and f": {code}:" in ran.stderr
 
 
 def _filled(value: Any, placeholders: Mapping[str, str]) -> Any:

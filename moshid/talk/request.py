@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from moshid import durations
-from moshid.errors import ABSOLUTE_PATH, BadAudioFile, InvalidParams
+from moshid.errors import ABSOLUTE_PATH, OUT_FILE, BadAudioFile, InvalidParams
 
 TEXT_TOP_K: Final = 25
 AUDIO_TOP_K: Final = 250
@@ -88,14 +88,16 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """What would only be found missing once the model is loaded. Blocking.
 
         Raises:
-            BadAudioFile: there is no in_file, or no folder for out_file.
+            BadAudioFile: there is no in_file, or no folder for out_file, or out_file is one.
         """
         if self.in_file is not None and _is_missing(self.in_file):
             raise BadAudioFile(f"there is no file {self.in_file}")
         if self.out_file is not None and _is_missing(folder := Path(self.out_file).parent):
             raise BadAudioFile(
-                f"there is no folder {folder} to write {Path(self.out_file).name} in"
+                f"there is no folder {folder} to write {Path(self.out_file).name} in", hint=OUT_FILE
             )
+        if self.out_file is not None and Path(self.out_file).is_dir():
+            raise BadAudioFile(f"{self.out_file} is a folder", hint=OUT_FILE)
 
     def ends(self) -> dict[str, Any]:
         """Which devices or files it is between."""

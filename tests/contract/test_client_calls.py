@@ -20,6 +20,7 @@ from moshi_client.tui import act, state
 from moshi_client.tui.state import Call, State
 from moshid.downloads.profiles import PROFILES
 from moshid.downloads.terms import Priority
+from moshid.errors import InvalidParams
 from moshid.events import TOPICS
 from moshid.model.catalogue import QUALITIES
 from moshid.rpc.methods import all_methods
@@ -133,6 +134,12 @@ def test_what_completions_ask_for_is_there() -> None:
     assert asked <= METHODS.keys()
     for method in asked:
         METHODS[method].convert({})  # raises when it cannot do without parameters
+
+
+def test_a_seed_that_the_client_takes_is_one_for_the_daemon() -> None:
+    METHODS["talk.start"].convert({"seed": targets.SEEDS - 1})
+    with pytest.raises(InvalidParams):
+        METHODS["talk.start"].convert({"seed": targets.SEEDS})
 
 
 def test_names_and_versions_are_the_daemons() -> None:

@@ -13,6 +13,7 @@ from moshi_client import cli
 from moshi_client import errors as client_errors
 from moshi_client.tui.act import BINDINGS
 from moshid import doctor, install
+from moshid.__main__ import main as moshid_main
 from moshid.errors import all_errors
 from moshid.settings import Settings, setting_names
 
@@ -129,4 +130,13 @@ def test_the_flags_of_install_and_doctor_are_told(part: object) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     part.add_arguments(parser)  # type: ignore[attr-defined]
     for flag in flags_of(parser):
+        assert f"[{flag}" in TEXT
+
+
+def test_the_flags_of_the_demo_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        moshid_main(["demo", "--help"])
+    flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(flags) > 2
+    for flag in flags:
         assert f"[{flag}" in TEXT

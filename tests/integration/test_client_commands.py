@@ -150,6 +150,14 @@ def test_status_tells_of_the_last_real_step(daemon: FakeDaemon) -> None:
     assert "last fault model.stuck at 2026-01-02T03:04:00.000Z" in run(daemon, "status")
 
 
+def test_status_and_ps_name_the_model_that_no_process_holds(daemon: FakeDaemon) -> None:
+    nobody = MODEL | {"model": None, "quality": None, "state": "absent", "about": "moshiko"}
+    daemon.replies["daemon.status"] = STATUS | {"model": nobody}
+    daemon.replies["model.status"] = nobody
+    assert "model     moshiko, absent\n" in run(daemon, "status")
+    assert run(daemon, "ps").splitlines()[1].startswith("moshiko  -        absent  ")
+
+
 def test_no_downloads(daemon: FakeDaemon) -> None:
     daemon.replies["download.list"] = {"jobs": []}
     assert run(daemon, "downloads") == "no downloads\n"

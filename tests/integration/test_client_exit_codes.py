@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.client_process import run_client, short_home, start_client
+from moshi_client.__main__ import INTERRUPTED
+from moshi_client.errors import EXIT_INTERRUPTED
+from tests.fakes.client_process import CLIENT_DIR, client_env, run_client, short_home, start_client
 from tests.fakes.fake_daemon import FakeDaemon, Fault
 
 
@@ -49,6 +54,16 @@ EVERY_COMMAND = [
     ("doctor",),
     ("stop",),
 ]
+
+
+def test_a_closed_stdin_is_not_called_a_terminal(home: Path) -> None:
+    command = [sys.executable, "-S", "-m", "moshi_client", "talk", "--in", "-"]
+    script = 'exec "$0" "$@" <&-'
+    done = subprocess.run(
+        ["sh", "-c", script, *command], env=client_env(home), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --in - takes raw PCM from stdin, which is closed\n")
 
 
 @pytest.mark.parametrize("args", EVERY_COMMAND, ids=lambda args: str(args[0]))
@@ -96,6 +111,12 @@ def test_a_stale_socket_is_not_running(home: Path) -> None:
         ("tui", "--in", "-"),
         ("status", "--socket", "/" + "x" * 200),
         ("talk", "--seconds", "nan"),
+        ("talk", "--seconds", "0"),
+        ("tui", "--seconds", "-1"),
+        ("talk", "--seed", "-5"),
+        ("tui", "--seed", "-5"),
+        ("tui", "--seed", "2147483648"),
+        ("tui", "--seed", "1.5"),
         ("talk", "--text-temperature", "inf"),
         ("tui", "--audio-top-p", "NaN"),
         ("tui", "--in", "/tmp/\udcff.wav"),
@@ -233,3 +254,28 @@ def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon) -> None:
         process.wait()
     assert process.returncode == 1
     assert err == ""
+
+
+@pytest.mark.parametrize("module", ["moshi_client.cli", "argparse", "moshi_client.commands.talk"])
+def test_ctrl_c_before_the_command_line_is_read_is_130_without_a_word(
+    home: Path, module: str
+) -> None:
+    assert EXIT_INTERRUPTED == INTERRUPTED
+    program = f"""
+import signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from moshi_client.__main__ import main
+sys.exit(main())
+"""
+    command = [sys.executable, "-S", "-c", program, "status"]
+    done = subprocess.run(command, env=client_env(home), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_command_begins_where_ctrl_c_is_awaited() -> None:
+    project = tomllib.loads((CLIENT_DIR.parent / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["moshi-client"] == "moshi_client.__main__:main"

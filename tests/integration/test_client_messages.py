@@ -139,20 +139,6 @@ def test_no_number_of_lines_is_said_so(daemon: FakeDaemon) -> None:
     assert "argument -n: '-3' is no number of lines" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "downloads"])
-def test_a_job_that_is_none_is_not_called_a_model(daemon: FakeDaemon, command: str) -> None:
-    method = "download.get" if command == "downloads" else f"download.{command}"
-    daemon.replies[method] = Fault("model.not_found", "there is no model 'x'")
-    done = run_client(daemon.path.parent, command, "x")
-    assert done.returncode == 1
-    assert done.stderr == (
-        "error: there is no download 'x', nor a model of that name\n"
-        "hint: List the downloads: moshi-client downloads.\n"
-    )
-    done = run_client(daemon.path.parent, command, "x", "--json")
-    assert json.loads(done.stderr)["error"]["kind"] == "model.not_found"
-
-
 def test_a_methods_help_is_plain_text(daemon: FakeDaemon) -> None:
     method = {"name": "a.b", "summary": "Do ``x``.", "description": "Result: ``{y}``."}
     daemon.replies["rpc.discover"] = {"methods": [method]}

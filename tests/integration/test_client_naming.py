@@ -62,9 +62,8 @@ def test_a_url_of_several_jobs_is_refused_with_their_ids(daemon: FakeDaemon, com
         ("cancel", ("failed", "done"), "job-0"),
         ("resume", ("cancelled", "done"), "job-0"),
         ("verify", ("done", "cancelled"), "job-0"),
-        ("downloads", ("paused", "done"), "job-0"),
+        ("downloads", ("done",), "job-0"),
         ("pause", (), URL),
-        ("downloads", ("done", "done"), URL),
     ],
     ids=str,
 )
@@ -75,6 +74,17 @@ def test_a_url_means_the_one_job_that_can_be_meant(
     daemon.replies["download.list"] = {"jobs": jobs}
     assert run_client(daemon.path.parent, command, URL).returncode == 0
     assert daemon.params_of(METHODS[command]) == [{"id": meant}]
+
+
+def test_any_job_of_a_url_can_be_looked_at_but_not_all_be_changed(daemon: FakeDaemon) -> None:
+    jobs = [job("aa", "done"), job("bb", "done"), job("cc", "failed")]
+    daemon.replies["download.list"] = {"jobs": jobs}
+    daemon.replies["download.set"] = {"job": JOB}
+    done = run_client(daemon.path.parent, "downloads", URL)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: 3 downloads are of that URL: aa (done), {URL} to /to/aa")
+    assert run_client(daemon.path.parent, "downloads", URL, "--limit", "1M").returncode == 0
+    assert daemon.params_of("download.set") == [{"id": "cc", "limit_bps": 1_000_000}]
 
 
 def test_a_repositorys_name_goes_to_the_daemon_as_it_is(daemon: FakeDaemon) -> None:

@@ -88,6 +88,23 @@ def test_a_quality_is_deleted_only_by_itself(world: World) -> None:
         world.call("model.delete", {"model": "demo", "quality": "bf16"})
 
 
+def test_a_quality_that_is_not_on_disk_is_told_beside_one_that_is(world: World) -> None:
+    repo = world.hf_cache / "models--kyutai--moshiko-mlx-q8"
+    (snapshot := repo / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (snapshot / "model.q8.safetensors").touch()
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(snapshot.name)
+    for command in (("load", "moshiko"), ("models", "--delete", "moshiko", "--dry-run")):
+        code, _, err = client(world, *command, "--quality", "q4")
+        error = json.loads(err)["error"]
+        assert (code, error["kind"]) == (1, "model.not_found")
+        assert error["message"] == "moshiko is on disk as q8, not as q4"
+        fetch = "Fetch it: moshi-client download moshiko --quality q4."
+        assert error["hint"] == (
+            fetch if "load" in command else "List what is: moshi-client models."
+        )
+
+
 def quantised(world: World) -> list[dict[str, Any]]:
     """What the daemon says of the demo's copies."""
     (demo,) = [m for m in world.call("model.list")["models"] if m["name"] == "demo"]

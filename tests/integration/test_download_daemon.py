@@ -146,3 +146,30 @@ def test_a_bad_name_is_refused_by_a_kind(world: World, method: str, name: Any) -
         "download.no_such_job",
         "download.wrong_state",
     }
+
+
+@pytest.mark.parametrize("method", ["get", "pause", "resume", "cancel", "verify", "set"])
+@pytest.mark.parametrize("name", ["0123abcd", "no/such", "demu", "https://h/f"])
+def test_what_is_nobodys_is_no_such_job(world: World, method: str, name: str) -> None:
+    assert kind(world, f"download.{method}", {"id": name}) == "download.no_such_job"
+
+
+def test_what_may_be_given_for_a_job_is_told(world: World) -> None:
+    with pytest.raises(RemoteError) as caught:
+        world.call("download.get", {"id": "demu"})
+    assert caught.value.message == "there is no download 'demu', nor a model of that name"
+    assert "a job's id, its model, its repository" in str(caught.value.hint)
+    assert caught.value.data["suggestions"] == ["demo"]
+    assert kind(world, "download.verify", {"model": "demu"}) == "model.not_found"
+
+
+@pytest.mark.parametrize("name", ["12345678", "1234e5"])
+def test_a_call_with_an_id_of_digits_is_understood(world: World, name: str) -> None:
+    """As job ids were that an older daemon gave."""
+    command = [sys.executable, "-m", "moshi_client", "call", "download.get", f"id={name}"]
+    done = subprocess.run(command, env=world.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: there is no download '{name}', nor a model")
+    number = [*command[:4], "model.bench", "steps=3"]
+    done = subprocess.run(number, env=world.env, capture_output=True, text=True, check=False)
+    assert "no model is ready" in done.stderr, "a number stays one"

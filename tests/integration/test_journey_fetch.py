@@ -70,6 +70,7 @@ def test_a_talk_of_a_big_model_asks_first(hub_root: Path) -> None:
             world.call("talk.start", {"model": "moshiko", "quality": "bf16", "ensure": True})
         assert caught.value.kind == "talk.confirm_download"
         assert caught.value.data["size_bytes"] == 15_375_697_208
+        assert "moshi-client download moshiko --quality bf16." in str(caught.value.hint)
         assert world.call("download.list")["jobs"] == []
 
 

@@ -13,9 +13,16 @@ import pytest
 MOSHID = [sys.executable, "-m", "moshid"]
 
 
-def run(*arguments: str, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, out: int = subprocess.PIPE, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*MOSHID, *arguments], stdout=out, stderr=subprocess.PIPE, text=True, check=False
+        [*MOSHID, *arguments],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        env=os.environ | (env or {}),
+        text=True,
+        check=False,
     )
 
 
@@ -28,6 +35,22 @@ def test_a_report_that_nobody_reads_is_no_error_to_be_told(
     done = run("doctor", "--home", str(tmp_path / "home"), *flags, out=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_report_is_printed_in_any_locale(tmp_path: Path, encoding: str) -> None:
+    home = tmp_path / "Zuhause \N{EURO SIGN}"
+    done = run("doctor", "--home", str(home), env={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert f"{tmp_path}/Zuhause \\u20ac, made at the first start" in done.stdout
+    assert "-> Start it: moshid run" in done.stdout
+
+
+def test_a_report_to_a_closed_stdout_has_its_exit_code_all_the_same(tmp_path: Path) -> None:
+    script = 'exec "$0" "$@" >&-'
+    command = ["sh", "-c", script, *MOSHID, "doctor", "--home", str(tmp_path / "home")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
@@ -50,6 +73,31 @@ def test_a_demo_of_no_length_is_refused(seconds: str) -> None:
     done = run("demo", "--seconds", seconds)
     assert done.returncode == 2
     assert f"'{seconds}' is no number of seconds above 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--log-level", "loud"], "--log-level: log_level: 'loud' is none of debug"),
+        (["--set", "nope=1"], "--set: there is no setting 'nope'"),
+        (["--set", "model_restart_max=inf"], "--set: model_restart_max should be int"),
+        (["--set", "nope"], "--set nope: write --set NAME=VALUE"),
+    ],
+)
+def test_a_wrong_flag_is_a_wrong_use(tmp_path: Path, flags: list[str], says: str) -> None:
+    done = run("run", "--home", str(tmp_path), *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"moshid: {says}")
+    assert "hint: " in done.stderr
+
+
+def test_a_wrong_file_is_no_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("model_restart_max = inf")
+    done = run("run", "--home", str(tmp_path))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = run("doctor", "--home", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout.startswith("fail  settings  ")
 
 
 def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> None:

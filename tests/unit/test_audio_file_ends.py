@@ -101,10 +101,22 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         FileSource(str(tmp_path), fast=True, tail_frames=0, seconds=None)
     with pytest.raises(BadAudioFile, match="folder"):
         FileSink(str(tmp_path / "none" / "a.wav"))
+    with pytest.raises(BadAudioFile, match="is a folder") as caught:
+        FileSink(str(tmp_path))
+    assert "Give --out a file" in caught.value.hint
     with pytest.raises(BadAudioFile, match=r"suffix \.unknown") as caught:
         FileSink(str(tmp_path / "a.unknown"))
     assert ".wav .flac .ogg" in (caught.value.hint or "")
     assert not (tmp_path / "a.unknown").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="wants a folder that takes nothing")
+def test_what_cannot_be_written_is_told_in_the_systems_words() -> None:
+    with pytest.raises(
+        BadAudioFile, match=r"/proc/a\.wav cannot be written: No such file"
+    ) as caught:
+        FileSink("/proc/a.wav")
+    assert "Give --out a file" in caught.value.hint
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".WAV", ""])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import http.server
 import json
 import os
 import plistlib
 import sqlite3
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moshid import __version__, doctor, settings
-from moshid.checks import hardware, hub, job, place
+from moshid.checks import hardware, job, place
 from moshid.checks.check import Check, Machine, ProbeFailed
 from moshid.downloads import ledger_file
 from moshid.service import bundle
@@ -72,6 +70,14 @@ def test_home_that_is_a_file_fails(tmp_path: Path) -> None:
 def test_home_not_there_yet_is_ok(tmp_path: Path) -> None:
     check = only(place.check_home(machine(tmp_path / "not" / "yet")))
     assert (check.state, "first start" in check.seen) == ("ok", True)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="wants a folder that takes none")
+def test_home_that_cannot_be_made_fails(tmp_path: Path) -> None:
+    check = only(place.check_home(machine(Path("/proc/foo"))))
+    assert (check.state, "nothing can be in /proc" in check.seen) == ("fail", True)
+    assert only(place.check_home(machine(tmp_path / "home"))).state == "ok"
+    assert list(tmp_path.iterdir()) == [], "the try leaves nothing"
 
 
 def test_this_python_is_supported() -> None:
@@ -163,77 +169,6 @@ def test_a_ledger_that_is_a_folder_is_to_be_moved_away(home: Path) -> None:
     assert "Move it away" in check.todo
 
 
-def hub_facts(cache: Path, **more: Any) -> dict[str, Any]:
-    facts = {"cache": str(cache), "endpoint": "http://127.0.0.1:9", "offline": False}
-    return facts | {"token": False, "token_path": "/t"} | more
-
-
-def by_name(checks: Sequence[Check]) -> dict[str, Check]:
-    return {check.name: check for check in checks}
-
-
-def test_hub_unreachable_and_no_models_are_warnings(home: Path, tmp_path: Path) -> None:
-    checks = by_name(hub.check_hub(machine(home, probed(hub_facts(tmp_path / "hub")))))
-    assert checks["cache"].state == "ok"
-    assert f"{tmp_path / 'hub'} on /" in checks["cache"].seen
-    assert checks["endpoint"].state == "warn"
-    assert checks["models"].state == "warn"
-
-
-def test_the_token_is_never_shown(home: Path, tmp_path: Path) -> None:
-    """The probe says only whether there is one."""
-    assert "get_token() is not None" in hub.HUB_PROBE
-    checks = by_name(hub.check_hub(machine(home, probed(hub_facts(tmp_path, token=True)))))
-    assert checks["token"].seen == "there (not shown)"
-
-
-def test_a_model_in_the_cache_is_found(home: Path, tmp_path: Path) -> None:
-    commit = "a" * 40
-    repo = tmp_path / "models--kyutai--moshiko-mlx-q4"
-    (repo / "snapshots" / commit).mkdir(parents=True)
-    (repo / "snapshots" / commit / "model.q4.safetensors").write_bytes(b"w")
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(commit)
-    checks = by_name(hub.check_hub(machine(home, probed(hub_facts(tmp_path)))))
-    assert checks["models"] == Check("models", "ok", "moshiko q4")
-
-
-def test_offline_is_a_warning_and_asks_nobody(home: Path, tmp_path: Path) -> None:
-    facts = hub_facts(tmp_path, offline=True, endpoint="http://no.such.host.invalid")
-    check = by_name(hub.check_hub(machine(home, probed(facts))))["endpoint"]
-    assert (check.state, "HF_HUB_OFFLINE" in check.seen) == ("warn", True)
-
-
-class Teapot(http.server.BaseHTTPRequestHandler):
-    """Answers HEAD with 418."""
-
-    def do_HEAD(self) -> None:
-        self.send_response(418)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def endpoint() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Teapot) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_any_answer_of_the_endpoint_is_ok(
-    home: Path, tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    checks = by_name(hub.check_hub(machine(home, probed(hub_facts(tmp_path, endpoint=endpoint)))))
-    assert checks["endpoint"].state == "ok"
-    assert "418" in checks["endpoint"].seen
-
-
 def test_mlx_that_does_not_import_fails(home: Path) -> None:
     runner = RecordingRunner({sys.executable: Ran(1, stderr="Traceback\nImportError: libmlx\n")})
     check = only(hardware.check_mlx(machine(home, runner)))
@@ -316,5 +251,5 @@ def test_a_check_that_breaks_is_a_failure_and_the_others_go_on(home: Path) -> No
 def test_report_says_what_to_do_and_counts() -> None:
     text = doctor.report([Check("a", "ok", "seen"), Check("long", "fail", "bad", "mend it")])
     assert (
-        text == "ok    a     seen\nfail  long  bad\n            → mend it\n1 ok, 0 warn, 1 fail\n"
+        text == "ok    a     seen\nfail  long  bad\n            -> mend it\n1 ok, 0 warn, 1 fail\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, wait_s
 from moshid.downloads.backoff import Backoff
+from moshid.downloads.entries import new_id
 from moshid.downloads.job import Job, JobError, JobFile
 from moshid.downloads.meter import Meter, count_refetched
 from moshid.downloads.plan import ByteRange
@@ -265,3 +267,10 @@ def test_a_job_is_its_contract() -> None:
 )
 def test_a_margin_is_a_share_of_the_need_up_to_a_limit(need: int, wanted: int) -> None:
     assert room_for(need, 64 << 20) == wanted
+
+
+def test_no_job_id_is_taken_for_a_number() -> None:
+    """By ``moshi-client call download.get id=...``, which takes what is JSON as such."""
+    for _ in range(300):  # of ids in plain hex, more than 2 % are JSON numbers
+        with pytest.raises(ValueError, match="Expecting value"):
+            json.loads(new_id())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import plistlib
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from tests.fakes.recording_runner import RecordingRunner
 
 LOADED_ALREADY = Ran(5, stderr="Bootstrap failed: 5: Input/output error")
 IN_PROGRESS = Ran(37, stderr="Bootstrap failed: 37: Operation already in progress")
+
+KICKSTART_OF_ONE_THAT_RUNS = Ran(37, stderr="Could not kickstart service: 37: Operation already")
 
 
 class Setup:
@@ -80,13 +83,32 @@ def test_a_changed_job_replaces_the_loaded_one(tmp_path: Path) -> None:
     assert len(waits) == 2
 
 
-def test_an_unchanged_loaded_job_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kickstart", [Ran(0), KICKSTART_OF_ONE_THAT_RUNS])
+def test_an_unchanged_loaded_job_is_only_started(tmp_path: Path, kickstart: Ran) -> None:
+    """`moshi-client stop` left it loaded; one that runs goes on, which is why there is no -k."""
     Setup(tmp_path, recorder()).install()
-    runner = recorder(bootstrap=LOADED_ALREADY)
+    runner = recorder(bootstrap=LOADED_ALREADY, kickstart=kickstart)
     setup = Setup(tmp_path, runner)
     setup.install()
-    assert len(runner.lines("launchctl")) == 1
-    assert "launchd: loaded already, nothing changed" in setup.said
+    (_bootstrap, started) = runner.lines("launchctl")
+    assert started == f"kickstart gui/{os.getuid()}/{LABEL}"
+    assert "launchd: loaded already, nothing changed; it runs" in setup.said
+
+
+def test_a_loaded_job_that_does_not_start_is_told(tmp_path: Path) -> None:
+    Setup(tmp_path, recorder()).install()
+    refused = Ran(113, stderr="Could not find service in domain for port")
+    setup = Setup(tmp_path, recorder(bootstrap=LOADED_ALREADY, kickstart=refused))
+    with pytest.raises(ServiceFailed, match="does not start the job: Could not find") as caught:
+        setup.install()
+    assert "launchctl kickstart gui/" in caught.value.hint
+
+
+def test_another_code_that_ends_in_5_is_a_refusal(tmp_path: Path) -> None:
+    text = "Bootstrap failed: 125: Domain does not support specified action"
+    runner = recorder(bootstrap=Ran(125, stderr=text))
+    assert Launchd(runner, {"HOME": str(tmp_path)}, uid=501).load(changed=False)
+    assert [line.split()[0] for line in runner.lines("launchctl")] == ["bootstrap", "load"]
 
 
 def test_falls_back_to_load(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moshid import settings
+from moshid import setting_values, settings
 from moshid.audio import wav
 from moshid.errors import BadSettings, SocketPathTooLong
 from moshid.service.environment import job_environment
@@ -22,7 +22,7 @@ def test_defaults_follow_the_home(tmp_path: Path) -> None:
 def test_a_recording_may_be_as_long_as_a_wav_can(tmp_path: Path) -> None:
     most = {"talk_record_max_bytes": str(wav.FILE_BYTES_MAX)}
     found = settings.load(most, {"MOSHID_HOME": str(tmp_path)})
-    assert found.talk_record_max_bytes == wav.FILE_BYTES_MAX == settings.RECORD_BYTES_MAX
+    assert found.talk_record_max_bytes == wav.FILE_BYTES_MAX == setting_values.RECORD_BYTES_MAX
 
 
 def test_the_platform_names_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +47,16 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("log_keep = 'many'", "log_keep should be int"),
         ("log_keep = true", "wrong type"),
         ("log_keep = -1", "negative"),
+        ("log_keep = 1.9", "log_keep should be int: 1.9 is no whole number"),
+        ("model_restart_max = inf", "model_restart_max should be int: inf is no whole number"),
+        ("model_restart_max = nan", "model_restart_max should be int: nan is no whole number"),
+        ("download_limit_bps = 9223372036854775808", "is too large"),
+        ("stop_timeout_s = inf", "stop_timeout_s should be float: inf is not finite"),
+        ("stop_timeout_s = 'nan'", "stop_timeout_s should be float: 'nan' is not finite"),
+        (f"stop_timeout_s = 1{'0' * 400}", "stop_timeout_s should be float: int too large"),
+        ("keep_alive = nan", "keep_alive: 'nan' is not between 0 and a year"),
+        ("worker_heartbeat_s = 0", "worker_heartbeat_s may not be 0: every answer takes"),
+        ("worker_heartbeat_missed_max = 0", "worker_heartbeat_missed_max may not be 0"),
         ("download_keep_awake = 1", "download_keep_awake should be bool"),
         ("download_keep_awake = 'perhaps'", "neither true nor false"),
         ("keep_alive = 'soon'", "keep_alive: 'soon' is no duration: write seconds"),
@@ -62,6 +72,12 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, toml: str, says: str) -> 
     with pytest.raises(BadSettings, match=says) as caught:
         settings.load(env={"MOSHID_HOME": str(tmp_path)})
     assert str(tmp_path / "config.toml") in caught.value.message
+
+
+def test_a_whole_number_may_be_written_as_a_float(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("talk_confirm_bytes = 2e9")
+    found = settings.load(env={"MOSHID_HOME": str(tmp_path)}).talk_confirm_bytes
+    assert (found, type(found)) == (2_000_000_000, int)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +133,8 @@ def test_endpoints_are_a_list_or_have_commas_between(tmp_path: Path) -> None:
     [
         ({"log_level": "loud"}, "--log-level: log_level: 'loud' is none of"),
         ({"log_keep": "x"}, "--set: log_keep should be int"),
+        ({"model_restart_max": "inf"}, "--set: model_restart_max should be int"),
+        ({"model_pulse_s": "nan"}, "--set: model_pulse_s should be float: 'nan' is not finite"),
         ({"nope": "1"}, "--set: there is no setting 'nope'"),
     ],
 )

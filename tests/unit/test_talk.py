@@ -317,6 +317,7 @@ async def test_files_that_are_not_there_are_told_before_the_model_is_loaded(
         ({"in_file": str(tmp_path / "no.wav")}, "no file"),
         ({"in_file": str(there), "out_file": str(tmp_path / "no" / "out.wav")}, "no folder"),
         ({"in_file": str(there / "no.wav")}, "no file"),
+        ({"in_file": str(there), "out_file": str(tmp_path)}, "is a folder"),
     )
     for files, says in wrong:
         with pytest.raises(BadAudioFile, match=says):

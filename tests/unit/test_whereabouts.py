@@ -98,11 +98,13 @@ async def test_the_status_follows_the_downloads(tmp_path: Path) -> None:
         assert await next_state() == "unloaded"
         downloads.files = {}  # deleted meanwhile: whoever asks is told
         await part.look()
-        assert model.status()["state"] == "absent"
+        told = model.status()
+        assert (told["state"], told["model"], told["about"]) == ("absent", None, "moshiko")
         downloads.tell("kyutai/moshika-mlx-q4", JobState.DOWNLOADING)
         model.note_disk(State.DOWNLOADING, "moshika")
         await part.look()
-        assert model.status()["state"] == "downloading", "of the one that was asked for last"
+        told = model.status()
+        assert (told["state"], told["about"]) == ("downloading", "moshika"), "asked for last"
     finally:
         running.cancel()
         await asyncio.wait({running})

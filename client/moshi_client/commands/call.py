@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from moshi_client import render, request
-from moshi_client.errors import EXIT_OK, UsageError
+from moshi_client.errors import EXIT_OK, RemoteError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from moshi_client.cli import Commands
     from moshi_client.context import Context
+    from moshi_client.wire import Connection
 
     Json = dict[str, Any]
 
@@ -25,7 +26,8 @@ def register(commands: Commands) -> None:
         _call,
         "call a method of the control protocol",
         more="Parameters: one JSON object, or key=value, where a value that is JSON is taken as "
-        "such and anything else as a string. Without --json the result is indented.",
+        "such (a number, for a parameter that is declared a string, as a string), and anything "
+        "else as a string. Without --json the result is indented.",
     )
     call.add_argument("method", metavar="METHOD", help="see moshi-client methods")
     call.add_argument(
@@ -39,6 +41,7 @@ def _call(ctx: Context, args: argparse.Namespace) -> int:
     request.check(params)  # before any daemon is asked
     connection, _ = ctx.connect()
     with connection:
+        params |= _meant_as_text(connection, args.method, params, args.params)
         result = connection.call(args.method, params)
     ctx.emit(result, json.dumps(result, indent=2, ensure_ascii=False))
     return EXIT_OK
@@ -72,6 +75,26 @@ def _value(text: str) -> object:
     except ValueError:
         return text
     return value
+
+
+def _meant_as_text(connection: Connection, method: str, params: Json, words: list[str]) -> Json:
+    """What is written as a number, as a job's id of digits may be, where a string is declared."""
+    pairs = dict(word.split("=", 1) for word in words if "=" in word)
+    numbers = {k: v for k, v in pairs.items() if type(params.get(k)) in (int, float)}
+    if not numbers:
+        return {}
+    try:
+        methods = connection.call("rpc.discover").get("methods") or []
+    except RemoteError:
+        return {}  # the call itself will say what is wrong
+    declared = [p for m in methods if m.get("name") == method for p in m.get("params") or []]
+    texts = {p.get("name") for p in declared if _is_text(p.get("schema") or {})}
+    return {name: text for name, text in numbers.items() if name in texts}
+
+
+def _is_text(schema: Json) -> bool:
+    kinds = {kind.get("type") for kind in schema.get("anyOf") or [schema]}
+    return "string" in kinds and not kinds & {"integer", "number"}
 
 
 def _methods(ctx: Context, _args: argparse.Namespace) -> int:

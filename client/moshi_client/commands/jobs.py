@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moshi_client import limits, naming, progress, render
-from moshi_client.errors import EXIT_OK, RemoteError
+from moshi_client.errors import EXIT_OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _list(ctx: Context, args: argparse.Namespace) -> int:
     connection, _ = ctx.connect()
     with connection:
         if args.job:
-            args.job = naming.one_job(connection, args.command, args.job)
+            args.job = naming.one_job(connection, args.command, args.job, changes=bool(changes))
         if changes and args.job:
             _of_job(connection, "download.set", args.job, changes)
         elif changes:
@@ -126,11 +126,5 @@ def _change(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _of_job(connection: Connection, method: str, name: str, changes: Json | None = None) -> Json:
-    """A call about one job; that there is no model of its name either is not the point."""
-    try:
-        return connection.call(method, {"id": name} | (changes or {}))
-    except RemoteError as e:
-        if e.kind == "model.not_found":
-            e.message = f"there is no download {name!r}, nor a model of that name"
-            e.hint = e.data["hint"] = "List the downloads: moshi-client downloads."
-        raise
+    """A call about one job."""
+    return connection.call(method, {"id": name} | (changes or {}))

@@ -58,7 +58,7 @@ def _status_text(status: Json) -> str:
 
 def _model_text(model: Json) -> str:
     if not model.get("model"):
-        return str(model.get("state") or "none")
+        return ", ".join(filter(None, (model.get("about"), str(model.get("state") or "none"))))
     parts = [f"{model['model']} {model.get('quality') or ''}".strip(), str(model.get("state"))]
     if model.get("memory_bytes"):
         parts.append(render.size(model["memory_bytes"]))
@@ -117,7 +117,7 @@ def _until(model: Json) -> str | None:
 
 def _emit_ps(ctx: Context, model: Json, *, header: bool) -> None:
     row = (
-        model.get("model"),
+        model.get("model") or model.get("about"),
         model.get("quality"),
         model.get("state"),
         render.size(model.get("memory_bytes")),

@@ -72,11 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stdout, and the transcript to stderr",
     )
     add("--fast", action="store_true", default=None, help="with files: not at real time")
-    add("--seconds", type=targets.number, metavar="N", help="stop after so long")
+    add("--seconds", type=targets.seconds, metavar="N", help="stop after so long")
     add("--record", metavar="DIR", help="keep both sides' sound and the transcript there")
     add("--engine", choices=("moshi", "echo"), help="echo: a sound check without any model")
     _add_hearing(parser)
-    add("--seed", type=int, metavar="N", help="of the sampling (default: random, reported)")
+    add(
+        "--seed", type=targets.seed, metavar="N", help="of the sampling (default: random, reported)"
+    )
     _add_sampling(parser)
     targets.add_keep_alive(parser)
     add("--yes", action="store_true", help="fetch the model without asking, whatever its size")

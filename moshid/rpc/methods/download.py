@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from moshid.downloads.terms import SAME, Priority, Terms
-from moshid.errors import InvalidParams
+from moshid.errors import InvalidParams, ModelNotFound, NoSuchJob
 from moshid.library import one_name
 from moshid.rpc.app import App
 from moshid.rpc.caller import Caller
@@ -137,39 +137,56 @@ async def list_jobs(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
     return {"jobs": jobs, "limits": app.downloads.controls.limits()}
 
 
+async def _meant(app: App, name: str) -> str:
+    """What ``id`` stands for in downloads.
+
+    Raises:
+        NoSuchJob: it can be nothing.
+    """
+    try:
+        return await app.library.repository(name)
+    except ModelNotFound as e:
+        raise NoSuchJob(
+            f"there is no download {name!r}, nor a model of that name",
+            hint="Give a job's id, its model, its repository as org/name, or its URL; "
+            "list the jobs: moshi-client downloads.",
+            **e.facts,
+        ) from e
+
+
 async def get(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
     """Tell how one job is.
 
     Result: ``{job}``. Errors: ``download.no_such_job``.
     """
-    name = await app.library.repository(p.id)
+    name = await _meant(app, p.id)
     return {"job": app.downloads.get(name).to_json()}
 
 
 async def pause(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
     """Stop a job for now; what has come is kept.
 
-    Result: ``{job}``.
+    Result: ``{job}``. Errors: ``download.no_such_job``.
     """
-    job = await app.downloads.pause(await app.library.repository(p.id))
+    job = await app.downloads.pause(await _meant(app, p.id))
     return {"job": job.to_json()}
 
 
 async def resume(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
     """Go on with a paused, failed or cancelled job.
 
-    Result: ``{job}``.
+    Result: ``{job}``. Errors: ``download.no_such_job``.
     """
-    job = await app.downloads.resume(await app.library.repository(p.id))
+    job = await app.downloads.resume(await _meant(app, p.id))
     return {"job": job.to_json()}
 
 
 async def cancel(app: App, _caller: Caller, p: JobParams) -> dict[str, Any]:
     """Give a job up and delete its partial files.
 
-    Result: ``{job}``.
+    Result: ``{job}``. Errors: ``download.no_such_job``.
     """
-    job = await app.downloads.cancel(await app.library.repository(p.id))
+    job = await app.downloads.cancel(await _meant(app, p.id))
     return {"job": job.to_json()}
 
 
@@ -178,10 +195,11 @@ async def set_terms(app: App, _caller: Caller, p: SetParams) -> dict[str, Any]:
 
     Of two jobs that run, the one of higher priority gets more of the line. A job of low priority
     opens two connections at most, and waits while another job moves bytes. Result: ``{job}``.
+    Errors: ``download.no_such_job``.
     """
     priority = None if p.priority is msgspec.UNSET else Priority(p.priority)
     terms = Terms(priority, SAME if p.limit_bps is msgspec.UNSET else p.limit_bps)
-    name = await app.library.repository(p.id)
+    name = await _meant(app, p.id)
     return {"job": (await app.downloads.controls.set_terms(name, terms)).to_json()}
 
 
@@ -208,10 +226,15 @@ async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
     nothing of it is there. ``state`` is the job's, null without a job; what an unfinished one has
     not brought yet is no damage, and comes with ``download.resume``. Result: ``{ok, files: [{path,
     size, digest, ok, bad_chunks, missing, mended_chunks, missing_bytes}], repaired_bytes,
-    repaired_chunks, state}``.
+    repaired_chunks, state}``. Errors: ``download.no_such_job`` (it was never downloaded, or ``id``
+    is nobody's), ``model.not_found`` (``model`` is none).
     """
-    name = p.id or one_name(p.model, p.repo, app.settings.default_model)
-    report = await app.downloads.verify(await app.library.repository(name), repair=p.repair)
+    if p.id is not None:
+        name = await _meant(app, p.id)
+    else:
+        model = one_name(p.model, p.repo, app.settings.default_model)
+        name = await app.library.repository(model)
+    report = await app.downloads.verify(name, repair=p.repair)
     answer: dict[str, Any] = msgspec.to_builtins(report)
     return answer
 

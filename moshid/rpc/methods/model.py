@@ -88,13 +88,14 @@ async def status(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
 
     Result: ``{state, model, quality, weights, memory_bytes, load_s, warmup_s, step_ms: {p50, p95,
     p99}, last_step: {at, ms}, last_fault: {at, kind, message}, keep_alive_s, until, pid, restarts,
-    error, progress, why}``; ``weights`` is the file it was made of, ``progress`` is ``{stage,
-    fraction, bytes_done, bytes_total, layers_done, layers_total}`` while it loads, ``why`` says why
-    it is this quality. ``last_step`` is the last real step that succeeded, in a talk or to keep the
-    model warm; ``last_fault`` is what ended a process of it last. ``keep_alive_s`` null: it stays
-    for ever. ``until`` (RFC 3339, UTC) is when it will be unloaded, null while it is in use or
-    stays for ever. While no process holds a model, ``state`` is about the one that was asked for
-    last, else the default one: ``absent``, ``downloading``, or ``unloaded`` when it is on disk.
+    error, progress, why, about}``; ``weights`` is the file it was made of, ``progress`` is
+    ``{stage, fraction, bytes_done, bytes_total, layers_done, layers_total}`` while it loads,
+    ``why`` says why it is this quality. ``last_step`` is the last real step that succeeded, in a
+    talk or to keep the model warm; ``last_fault`` is what ended a process of it last.
+    ``keep_alive_s`` null: it stays for ever. ``until`` (RFC 3339, UTC) is when it will be
+    unloaded, null while it is in use or stays for ever. While no process holds a model, ``model``
+    is null, and ``state`` is about the one that was asked for last, else the default one, which
+    ``about`` names: ``absent``, ``downloading``, or ``unloaded`` when it is on disk.
     """
     await app.whereabouts.look()
     return app.model.status()
