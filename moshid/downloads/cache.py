@@ -16,12 +16,14 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from moshid.downloads.digests import is_digest
 from moshid.downloads.disk import sync, sync_folder
+from moshid.downloads.regular import copy_of_size, regular
 from moshid.downloads.shared_store import SharedStore
 from moshid.downloads.volume import CACHE_HINT, CACHE_NAME
 from moshid.errors import DownloadError
@@ -78,22 +80,33 @@ class Cache:
             sync_folder(blob.parent)
         self.link(repo, commit, path, etag)
 
-    def seed(self, repo: str, etag: str, size: int) -> bool:
-        """Make a partial file out of a cached blob, so that only its bad chunks are fetched again;
-        the blob itself stays as it is until a rename replaces it. False: there is none to use."""
-        blob, partial = self.blob(repo, etag), self.partial(etag)
-        if partial.exists() or not blob.exists() or blob.stat().st_size != size:
+    def content(self, repo: str, commit: str, path: str, etag: str) -> Path | None:
+        """The regular file that the snapshot shows: the blob, or what lies in place of the link to
+        it, or where another link leads; None: there is none."""
+        entry, blob = self._entry(repo, commit, path), self.blob(repo, etag)
+        if regular(entry) is None:
+            return None
+        return blob if os.path.exists(blob) and os.path.samefile(entry, blob) else entry
+
+    def seed(self, repo: str, etag: str, size: int, plain: Sequence[Path] = ()) -> bool:
+        """Make a partial file out of a cached blob, or of a ``plain`` file in the snapshot, so that
+        only its bad chunks are fetched again; the blob itself stays as it is until a rename
+        replaces it. False: there is none to use."""
+        partial = self.partial(etag)
+        found = [p for p in (self.blob(repo, etag), *plain) if regular(p)]
+        if partial.exists() or not found:
             return False
         new = self._aside(etag, partial.parent)
         try:
-            shutil.copyfile(blob, new)
+            copy_of_size(found[0], new, size)
             new.replace(partial)
         finally:
             new.unlink(missing_ok=True)
         return True
 
-    def link(self, repo: str, commit: str, path: str, etag: str) -> None:
-        """Show a blob in the snapshot, by a relative link (by a copy where there are none)."""
+    def link(self, repo: str, commit: str, path: str, etag: str, twin: str | None = None) -> None:
+        """Show a blob in the snapshot, by a relative link. Where there are no links, it is moved
+        there, as huggingface_hub does it, or copied from its ``twin``, which has had it."""
         entry = self._entry(repo, commit, path)
         entry.parent.mkdir(parents=True, exist_ok=True)
         blob = self.blob(repo, etag)
@@ -102,11 +115,14 @@ class Cache:
             return
         new = self._aside(etag, entry.parent)
         try:
-            new.symlink_to(target)
+            self._symlink(target, new)
         except OSError as e:
             if e.errno not in _NO_LINKS:
                 raise
-            os.link(blob, new)
+            shown = blob if os.path.exists(blob) else self._entry(repo, commit, twin or path)
+            if shown == entry:
+                return
+            new = self._without_links(shown, new, moved=shown == blob)
         new.replace(entry)
         sync_folder(entry.parent)
 
@@ -146,13 +162,32 @@ class Cache:
         return {f.relative_to(folder).as_posix(): f for f in found}
 
     def etag_of(self, file: Path) -> str:
-        """The digest by which the cache keeps a snapshot's file: its blob's name."""
-        if file.is_symlink():
-            return PurePosixPath(os.readlink(file)).name
-        return ""
+        """The digest by which the cache keeps a snapshot's file: its blob's name. Empty: it is no
+        link to a blob."""
+        name = PurePosixPath(os.readlink(file)).name if file.is_symlink() else ""
+        return name if is_digest(name) else ""
 
     def _entry(self, repo: str, commit: str, path: str) -> Path:
         return self.snapshot(repo, commit) / check_repo_path(path)
+
+    def _without_links(self, shown: Path, new: Path, *, moved: bool) -> Path:
+        """A file with the content of ``shown`` that can be renamed: at best by a second name."""
+        try:
+            self._hard_link(shown, new)
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            if moved:
+                return shown
+            shutil.copyfile(shown, new)
+            _sync_file(new)
+        return new
+
+    def _symlink(self, target: str, new: Path) -> None:
+        new.symlink_to(target)
+
+    def _hard_link(self, shown: Path, new: Path) -> None:
+        os.link(shown, new)
 
     def _mend(self, partial: Path, payload: Path) -> None:
         """Put right content in place of what others link to, too, and may only read."""

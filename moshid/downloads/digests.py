@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -99,12 +100,18 @@ def digest_of(fd: int, chunk: Chunk) -> bytes:
 
 
 def file_matches(path: Path, etag: str, size: int) -> bool:
-    """Whether the file has exactly this size and digest. Blocking."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Whether it is a regular file of exactly this size and digest. Blocking."""
+    if not _is_of_size(path.stat(), size):
+        return False
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a FIFO by now
     try:
-        if os.fstat(fd).st_size != size:
+        if not _is_of_size(os.fstat(fd), size):
             return False
         hasher = whole_hasher(etag, size)
         return hash_range(fd, 0, size, hasher) and hasher.hexdigest() == etag
     finally:
         os.close(fd)
+
+
+def _is_of_size(found: os.stat_result, size: int) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_size == size

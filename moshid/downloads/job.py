@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -75,6 +76,14 @@ class Job(msgspec.Struct):
     def copy(self) -> Job:
         """The job as it is now; later changes do not show in it."""
         return msgspec.convert(self.to_json(), Job)
+
+
+def by_blob(files: Sequence[JobFile]) -> list[list[JobFile]]:
+    """The files by what they show, the smallest first."""
+    blobs: dict[str, list[JobFile]] = {}
+    for file in sorted(files, key=lambda f: f.size):
+        blobs.setdefault(file.digest, []).append(file)
+    return list(blobs.values())
 
 
 class FileReport(msgspec.Struct):

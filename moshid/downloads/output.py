@@ -7,12 +7,13 @@ What somebody else has put there is never replaced.
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from moshid.downloads.digests import file_matches
 from moshid.downloads.disk import sync_folder
+from moshid.downloads.regular import copy_of_size, regular
 from moshid.downloads.removal import Loose
 from moshid.downloads.volume import FolderVolume
 from moshid.errors import ABSOLUTE_PATH, InvalidParams, OutputUnusable
@@ -55,15 +56,18 @@ class Output:
         shown = name.decode("utf-8", "ignore")
         return self.path.with_name(f".{shown}.{etag[:8]}.moshid-part")
 
-    def seed(self, _repo: str, etag: str, size: int) -> bool:
+    def content(self, _repo: str, _commit: str, _path: str, _etag: str) -> Path | None:
+        return self.path if regular(self.path) else None
+
+    def seed(self, _repo: str, etag: str, size: int, _plain: Sequence[Path] = ()) -> bool:
         """Raises OutputUnusable if what is there is not this job's."""
         partial = self.partial(etag)
         self._refuse_others()
-        if partial.exists() or not self.path.exists() or self.path.stat().st_size != size:
+        if partial.exists() or not regular(self.path):
             return False
         new = partial.with_suffix(".moshid-new")
         try:
-            shutil.copyfile(self.path, new)
+            copy_of_size(self.path, new, size)
             new.replace(partial)
         finally:
             new.unlink(missing_ok=True)
@@ -75,7 +79,9 @@ class Output:
         partial.replace(self.path)
         sync_folder(self.path.parent)
 
-    def link(self, _repo: str, _commit: str, _path: str, etag: str) -> None:
+    def link(
+        self, _repo: str, _commit: str, _path: str, etag: str, _twin: str | None = None
+    ) -> None:
         """The output shows itself; a partial file that is not needed goes."""
         partial = self.partial(etag)
         Loose(partial, partial, 0).remove()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from moshid.downloads.disk import Partial
 from moshid.downloads.engine import Engine, check_present
 from moshid.downloads.volume import allocated_bytes, room_for
@@ -9,9 +12,15 @@ from moshid.errors import DiskFull
 
 
 async def open_with_room(
-    engine: Engine, repo: str, etag: str, size: int, margin_bytes: int
+    engine: Engine,
+    repo: str,
+    etag: str,
+    size: int,
+    margin_bytes: int,
+    plain: Sequence[Path] = (),
 ) -> Partial:
-    """The partial file of a digest, out of what the shelf has of it; ``margin_bytes``: see Parts.
+    """The partial file of a digest, out of what the shelf has of it, or ``plain`` files that lie
+    elsewhere; ``margin_bytes``: see Parts.
 
     Raises:
         VolumeMissing: its volume is not mounted now.
@@ -29,5 +38,5 @@ async def open_with_room(
             f"{wanted / 1e6:,.1f} MB are needed on the volume of {shelf.name} (with a small "
             f"reserve), {free / 1e6:,.1f} MB are free"
         )
-    await engine.on_disk(shelf.seed, repo, etag, size)
+    await engine.on_disk(shelf.seed, repo, etag, size, plain)
     return await engine.open_partial(etag, size)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from moshid.downloads import standing
 from moshid.downloads.allowance import Unlimited
 from moshid.downloads.backoff import Outage
-from moshid.downloads.digests import file_matches
 from moshid.downloads.disk import Partial
 from moshid.downloads.displaced import put_back
 from moshid.downloads.engine import Engine
-from moshid.downloads.job import Job, JobFile
+from moshid.downloads.job import Job, JobFile, by_blob
 from moshid.downloads.ledger import FileRow, Ledger
 from moshid.downloads.meter import Meter
 from moshid.downloads.pace import Gate
@@ -36,10 +36,13 @@ from moshid.downloads.tally import Tally
 from moshid.downloads.transfer import Transfer
 from moshid.downloads.tuner import Tuner
 from moshid.downloads.volume import stat_of
-from moshid.errors import MoshidError
+from moshid.errors import DownloadError, MoshidError
 from moshid.selection import FileSelector
 
 BLOBS_AT_ONCE: Final = 4
+ROUNDS_MAX: Final = 3
+"""So often may what is done be gone before all is done."""
+
 TUNE_S: Final = 2.0
 ASK_AGAIN_MAX_S: Final = 5.0
 """While nobody answers, one asks for all, so that it may ask this often."""
@@ -135,34 +138,57 @@ class JobRunner:
         await load_files(self._engine, job)
 
     async def _bring_all(self) -> None:
-        blobs: dict[str, list[JobFile]] = {}
-        for file in sorted(self._job.files, key=lambda f: f.size):
-            blobs.setdefault(file.digest, []).append(file)
-        self._show(self._job.files, FileState.QUEUED)
-        async with asyncio.TaskGroup() as group:
-            for files in blobs.values():
-                group.create_task(self._bring(files))
-        self._told.moved(JobState.PUBLISHING)
-        await write_refs(self._engine, self._job)
+        """Until all is there: what a job had done may be deleted while it does the rest."""
+        lacking = await self._look()
+        for _ in range(ROUNDS_MAX):
+            self._show(self._job.files, FileState.QUEUED)
+            async with asyncio.TaskGroup() as group:
+                for files in by_blob(self._job.files):
+                    group.create_task(self._bring(files))
+            self._told.moved(JobState.PUBLISHING)
+            lacking = await self._look()
+            if not lacking:
+                return await write_refs(self._engine, self._job)
+            log.warning("a file is gone again", extra={"path": lacking[0].path})
+        raise DownloadError(f"{lacking[0].path} does not stay in {self._engine.shelf.name}")
+
+    async def _look(self) -> list[JobFile]:
+        """The files that are not where they belong; the ledger calls none of them done any more,
+        besides a URL's, whose output is the job's own for good once it was done."""
+        lacking = await standing.lacking(self._engine, self._job)
+        for file in lacking if self._engine.shelf.shared else ():
+            if file.state is FileState.DONE:
+                await self._record(file, FileState.QUEUED)
+        return lacking
 
     async def _bring(self, files: Sequence[JobFile]) -> None:
         """One blob, which one or more files show."""
-        etag, size = files[0].digest, files[0].size
+        etag = files[0].digest
         async with self._blobs, self._engine.locks[self._engine.shelf.key(etag)]:
-            for attempt in range(DISPLACED_MAX + 1):
-                if await self._is_cached(files):
-                    break
-                partial = await open_with_room(
-                    self._engine, self._job.repo, etag, size, self._margin_bytes
-                )
-                try:
-                    if await self._bring_to(partial, files, last=attempt == DISPLACED_MAX):
-                        break
-                finally:
-                    await self._engine.on_disk(partial.close)
+            found = await standing.find(
+                self._engine, self._job, files, lambda: self._show(files, FileState.VERIFYING)
+            )
+            self._hold(files if found.blob_is_right else found.alone)
+            rest = [f for f in files if f not in found.alone]
+            if rest and not found.blob_is_right:
+                await self._fetch(rest, found.plain)
+            for file in rest:
+                await self._link(file, rest[0])
             for file in files:
-                await self._link(file)
+                await self._record(file, FileState.DONE)
             self._show(files, FileState.DONE)
+
+    async def _fetch(self, files: Sequence[JobFile], plain: Sequence[Path]) -> None:
+        engine, etag, size = self._engine, files[0].digest, files[0].size
+        for attempt in range(DISPLACED_MAX + 1):
+            partial = await open_with_room(
+                engine, self._job.repo, etag, size, self._margin_bytes, plain
+            )
+            try:
+                if await self._bring_to(partial, files, last=attempt == DISPLACED_MAX):
+                    return
+            finally:
+                await engine.on_disk(partial.close)
 
     async def _bring_to(self, partial: Partial, files: Sequence[JobFile], *, last: bool) -> bool:
         """Bring a blob into its partial file, and publish that; False, unless it is the ``last``
@@ -196,25 +222,13 @@ class JobRunner:
             lambda state: self._show(files, state),
         )
 
-    async def _is_cached(self, files: Sequence[JobFile]) -> bool:
-        """Whether the cache has the blob already; its digest is checked once."""
-        etag, size = files[0].digest, files[0].size
-        blob = self._engine.shelf.blob(self._job.repo, etag)
-        stat = await self._engine.on_disk(stat_of, blob)
-        if stat is None or stat[0] != size:
-            return False
-        known = await self._engine.ledger.call(Ledger.is_checked, str(blob), *stat)
-        if not known:
-            self._show(files, FileState.VERIFYING)
-            if not await self._engine.on_disk(file_matches, blob, etag, size):
-                log.warning("a cached file is damaged", extra={"path": files[0].path})
-                return False
-            await self._engine.ledger.call(Ledger.set_checked, str(blob), *stat)
+    def _hold(self, files: Sequence[JobFile]) -> None:
+        """These are all there."""
         for file in files:
-            self._meter.hold([file], size - file.bytes_done)
+            self._meter.hold([file], file.size - file.bytes_done)
             file.chunks_done = file.chunks_total = max(1, file.chunks_total)
-        self._meter.settle()
-        return True
+        if files:
+            self._meter.settle()
 
     async def _publish(self, file: JobFile, partial: Partial) -> None:
         """The file that was verified, by its name: another one's inode is not taken for checked."""
@@ -230,11 +244,12 @@ class JobRunner:
         if await self._engine.on_disk(stat_of, blob) == verified:
             await self._engine.ledger.call(Ledger.set_checked, str(blob), *verified)
 
-    async def _link(self, file: JobFile) -> None:
-        job = self._job
-        link = self._engine.shelf.link
-        await self._engine.on_disk(link, job.repo, job.commit, file.path, file.digest)
-        await self._engine.ledger.call(Ledger.set_file_state, job.id, file.path, FileState.DONE)
+    async def _link(self, file: JobFile, first: JobFile) -> None:
+        job, link = self._job, self._engine.shelf.link
+        await self._engine.on_disk(link, job.repo, job.commit, file.path, file.digest, first.path)
+
+    async def _record(self, file: JobFile, state: FileState) -> None:
+        await self._engine.ledger.call(Ledger.set_file_state, self._job.id, file.path, state)
 
     def _show(self, files: Sequence[JobFile], state: FileState) -> None:
         if all(f.state is state for f in files):

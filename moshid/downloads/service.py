@@ -31,6 +31,7 @@ from moshid.downloads.profiles import PROFILES, Profile, choose
 from moshid.downloads.runner import write_refs
 from moshid.downloads.site import site_of
 from moshid.downloads.space import Space
+from moshid.downloads.standing import lacking
 from moshid.downloads.states import JobState
 from moshid.downloads.steering import Steering
 from moshid.downloads.terms import AS_THEY_ARE, Terms
@@ -215,8 +216,10 @@ class DownloadService:
             raise resting.cause(e, offline=self._place.offline) from e
 
     async def _is_whole(self, entry: Entry) -> bool:
-        there = await asyncio.to_thread(self._cache.files, entry.job.repo, entry.job.commit)
-        return all(f.path in there for f in entry.job.files)
+        """Whether all is in the cache, as far as sizes tell; what a URL gave is looked at anew."""
+        if entry.job.output is not None:
+            return False
+        return not await lacking(self._running(), entry.job)
 
     async def _entered(
         self, engine: Engine, row: JobRow, want: Want, terms: Terms

@@ -4,6 +4,7 @@ Face cache and the path that a user names. Decides nothing itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -41,14 +42,19 @@ class Shelf(Protocol):
     def partial(self, etag: str) -> Path:
         """The partial file of a digest, on the same volume."""
 
-    def seed(self, repo: str, etag: str, size: int) -> bool:
-        """Make a partial file out of what is there, so that only bad chunks are fetched again."""
+    def content(self, repo: str, commit: str, path: str, etag: str) -> Path | None:
+        """The regular file that is found under its path: the blob, or what lies or leads elsewhere
+        in its place."""
+
+    def seed(self, repo: str, etag: str, size: int, plain: Sequence[Path] = ()) -> bool:
+        """Make a partial file out of what is there, so that only bad chunks are fetched again;
+        ``plain``: besides the blob, what lies where it should be shown."""
 
     def publish(self, repo: str, commit: str, path: str, etag: str, partial: Path) -> None:
         """Move a verified partial file to its place."""
 
-    def link(self, repo: str, commit: str, path: str, etag: str) -> None:
-        """Show a blob under its path."""
+    def link(self, repo: str, commit: str, path: str, etag: str, twin: str | None = None) -> None:
+        """Show a blob under its path; ``twin``: one under which it is shown already."""
 
     def write_ref(self, repo: str, revision: str, commit: str) -> None:
         """Say which commit a branch or tag is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from moshid.downloads.engine import Engine
 from moshid.downloads.job import FileReport, Job, JobFile, VerifyReport
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.plan import Chunk, bytes_done
+from moshid.downloads.regular import regular
+from moshid.downloads.written import open_source
 
 
 async def verify_job(engine: Engine, job: Job) -> VerifyReport:
-    """Hash every file: a cached one against its digest, a partial one against the ledger."""
-    reports = [await _verify(engine, job.repo, f) for f in job.files]
+    """Hash every file: what is shown under its path against its digest, a partial one against the
+    ledger."""
+    reports = [await _verify(engine, job, f) for f in job.files]
     state = job.state if job.id else None
     return VerifyReport(ok=all(r.ok for r in reports), files=reports, state=state)
 
@@ -30,33 +34,54 @@ def cached_job(cache: Cache, repo: str, revision: str = "main") -> Job | None:
     return Job(id="", repo=repo, revision=revision, commit=commit, files=files)
 
 
-async def _verify(engine: Engine, repo: str, file: JobFile) -> FileReport:
+async def _verify(engine: Engine, job: Job, file: JobFile) -> FileReport:
     shelf = engine.shelf
-    blob, partial = shelf.blob(repo, file.digest), shelf.partial(file.digest)
-    report = FileReport(file.path, file.size, file.digest, ok=False)
+    blob, partial = shelf.blob(job.repo, file.digest), shelf.partial(file.digest)
+    shown = await engine.on_disk(shelf.content, job.repo, job.commit, file.path, file.digest)
+    report = FileReport(file.path, file.size, file.digest, ok=False, missing=shown is None)
     chunks = await engine.ledger.call(Ledger.chunks, shelf.key(file.digest))
-    if await engine.on_disk(blob.exists):
-        report.ok = await engine.on_disk(file_matches, blob, file.digest, file.size)
-        if not report.ok:
-            await engine.ledger.call(Ledger.forget_checked, str(blob))
-            report.bad_chunks = await engine.on_disk(_bad_chunks, blob, chunks)
-    elif await engine.on_disk(partial.exists):
-        report.bad_chunks = await engine.on_disk(_bad_chunks, partial, chunks)
-        report.ok = not report.bad_chunks
-        report.missing_bytes = file.size - bytes_done(chunks)
-        if report.ok and all(c.done for c in chunks):
-            report.ok = await engine.on_disk(file_matches, partial, file.digest, file.size)
-            if report.ok:  # a ledger that was lost knows no chunks
-                report.missing_bytes = 0
+    if shown is not None:
+        report.ok = await _is_right(engine, shown, file)
+    if report.ok or (shown != blob and await _is_right(engine, blob, file)):
+        return report  # right, or to be shown again
+    there = [p for p in (blob, shown) if p and await engine.on_disk(regular, p) is not None]
+    if there:
+        report.bad_chunks = await engine.on_disk(_bad_chunks, there[0], chunks)
+    elif await engine.on_disk(regular, partial) is not None:
+        await _verify_partial(engine, partial, file, chunks, report)
     else:
-        report.missing, report.missing_bytes = True, file.size
+        report.missing_bytes = file.size
     return report
+
+
+async def _verify_partial(
+    engine: Engine, partial: Path, file: JobFile, chunks: Sequence[Chunk], report: FileReport
+) -> None:
+    report.bad_chunks = await engine.on_disk(_bad_chunks, partial, chunks)
+    report.ok, report.missing = not report.bad_chunks, False
+    report.missing_bytes = file.size - bytes_done(chunks)
+    if report.ok and all(c.done for c in chunks):
+        report.ok = await engine.on_disk(file_matches, partial, file.digest, file.size)
+        if report.ok:  # a ledger that was lost knows no chunks
+            report.missing_bytes = 0
+
+
+async def _is_right(engine: Engine, path: Path, file: JobFile) -> bool:
+    if await engine.on_disk(regular, path) is None:
+        return False
+    if await engine.on_disk(file_matches, path, file.digest, file.size):
+        return True
+    await engine.ledger.call(Ledger.forget_checked, str(path))
+    return False
 
 
 def _bad_chunks(path: Path, chunks: Sequence[Chunk]) -> list[int]:
     """Indices of the chunks of which bytes are not what they were when they came. Blocking."""
-    with path.open("rb") as content:
-        return [c.index for c in chunks if _is_bad(content.fileno(), c)]
+    fd = open_source(path)
+    try:
+        return [c.index for c in chunks if _is_bad(fd, c)]
+    finally:
+        os.close(fd)
 
 
 def _is_bad(fd: int, chunk: Chunk) -> bool:

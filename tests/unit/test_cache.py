@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -112,10 +113,78 @@ def test_seeding_copies_and_leaves_the_blob(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     assert not cache.seed(REPO, ETAG, 5)
     publish(cache, "f")
-    assert not cache.seed(REPO, ETAG, 6)
     assert cache.seed(REPO, ETAG, 5)
     assert cache.partial(ETAG).read_bytes() == cache.blob(REPO, ETAG).read_bytes()
     assert not cache.seed(REPO, ETAG, 5)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(3, b"hel"), (7, b"hello\0\0")])
+def test_a_blob_of_another_size_gives_what_may_be_right_of_it(
+    tmp_path: Path, size: int, taken: bytes
+) -> None:
+    cache = Cache(tmp_path)
+    publish(cache, "f")
+    assert cache.seed(REPO, ETAG, size)
+    assert cache.partial(ETAG).read_bytes() == taken
+    assert cache.blob(REPO, ETAG).read_bytes() == b"hello"
+
+
+def test_only_a_regular_file_is_content_or_gives_any(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    publish(cache, "f")
+    blob, entry = cache.blob(REPO, ETAG), cache.snapshot(REPO, COMMIT) / "f"
+    assert cache.content(REPO, COMMIT, "f", ETAG) == blob
+    blob.unlink()
+    os.mkfifo(blob)
+    assert not file_matches(blob, ETAG, 0)
+    assert cache.content(REPO, COMMIT, "f", ETAG) is None
+    assert not cache.seed(REPO, ETAG, 5)
+    entry.unlink()
+    entry.write_bytes(b"hello")
+    assert cache.content(REPO, COMMIT, "f", ETAG) == entry
+    assert cache.seed(REPO, ETAG, 5, [entry])
+    entry.unlink()
+    entry.symlink_to(entry.name)
+    assert cache.content(REPO, COMMIT, "f", ETAG) is None
+
+
+class Linkless(Cache):
+    """A cache on a file system such as exFAT."""
+
+    def _symlink(self, target: str, new: Path) -> None:
+        raise PermissionError(errno.EPERM, "no symbolic links", str(new), None, target)
+
+    def _hard_link(self, shown: Path, new: Path) -> None:
+        raise PermissionError(errno.EPERM, "no hard links", str(new), None, str(shown))
+
+
+@pytest.mark.parametrize("names", [1, 2])
+def test_where_there_are_no_links_the_blob_itself_is_moved_into_the_snapshot(
+    tmp_path: Path, names: int
+) -> None:
+    cache = Linkless(tmp_path)
+    publish(cache, "f")
+    paths = ["f", "deep/er/f"][:names]
+    for path in paths:
+        cache.link(REPO, COMMIT, path, ETAG, twin="f")
+    for path in paths:
+        found = Path(hf_hub_download(REPO, path, cache_dir=tmp_path, local_files_only=True))
+        assert cache.content(REPO, COMMIT, path, ETAG) == found
+        assert not found.is_symlink()
+        assert found.read_bytes() == b"hello"
+    assert not cache.blob(REPO, ETAG).exists(), "no room is taken twice"
+    assert not scan_cache_dir(tmp_path).warnings
+    assert list((tmp_path / ".locks" / "moshid").iterdir()) == []
+
+
+def test_a_second_name_does_where_only_symbolic_links_are_missing(tmp_path: Path) -> None:
+    class Symlinkless(Cache):
+        def _symlink(self, target: str, new: Path) -> None:
+            raise PermissionError(errno.EPERM, "no symbolic links", str(new), None, target)
+
+    cache = Symlinkless(tmp_path)
+    publish(cache, "f")
+    assert cache.content(REPO, COMMIT, "f", ETAG) == cache.blob(REPO, ETAG)
 
 
 def test_digests_of_both_kinds(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""Which of a job's files are where they belong already: under their path, with the right content.
+
+A snapshot shows a file by a link to its blob, or the file lies there itself: so huggingface_hub
+has it where there are no links, and so a copy of a cache may. Owns that look; fetches and links
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moshid.downloads.digests import file_matches
+from moshid.downloads.engine import Engine
+from moshid.downloads.job import Job, JobFile
+from moshid.downloads.ledger import Ledger
+from moshid.downloads.regular import regular
+from moshid.downloads.shelf import Shelf
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a blob that several files may show. ``alone``: the files that are right
+    where they lie, without it; ``plain``: what lies in place of links to it, the right first."""
+
+    blob_is_right: bool
+    alone: list[JobFile]
+    plain: list[Path]
+
+
+async def lacking(engine: Engine, job: Job) -> list[JobFile]:
+    """The job's files that are not where they belong, as far as their sizes tell."""
+    return await engine.on_disk(_lacking, engine.shelf, job)
+
+
+async def find(
+    engine: Engine, job: Job, files: Sequence[JobFile], reading: Callable[[], None]
+) -> Found:
+    """Look for the content that ``files`` show; each digest is checked once, and ``reading`` told
+    before."""
+    shelf, etag = engine.shelf, files[0].digest
+    blob = shelf.blob(job.repo, etag)
+    verdicts: dict[Path, bool] = {}
+    alone = []
+    for file in files:
+        path = await engine.on_disk(shelf.content, job.repo, job.commit, file.path, etag)
+        if path is None or path == blob:
+            continue
+        if path not in verdicts:
+            verdicts[path] = await _is_right(engine, path, file, reading)
+        if verdicts[path]:
+            alone.append(file)
+    right = len(alone) < len(files) and await _is_right(engine, blob, files[0], reading)
+    return Found(right, alone, sorted(verdicts, key=lambda p: not verdicts[p]))
+
+
+async def _is_right(engine: Engine, path: Path, file: JobFile, reading: Callable[[], None]) -> bool:
+    stat = await engine.on_disk(regular, path)
+    if stat is None or stat.st_size != file.size:
+        return False
+    facts = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if await engine.ledger.call(Ledger.is_checked, *facts):
+        return True
+    reading()
+    if not await engine.on_disk(file_matches, path, file.digest, file.size):
+        log.warning("a cached file is damaged", extra={"path": file.path})
+        return False
+    await engine.ledger.call(Ledger.set_checked, *facts)
+    return True
+
+
+def _lacking(shelf: Shelf, job: Job) -> list[JobFile]:
+    return [f for f in job.files if not _has_its_size(shelf, job, f)]
+
+
+def _has_its_size(shelf: Shelf, job: Job, file: JobFile) -> bool:
+    content = shelf.content(job.repo, job.commit, file.path, file.digest)
+    stat = None if content is None else regular(content)
+    return stat is not None and stat.st_size == file.size
