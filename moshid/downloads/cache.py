@@ -154,12 +154,16 @@ class Cache:
     def files(self, repo: str, revision: str) -> dict[str, Path]:
         """What the cached snapshot of a revision holds: path in the repository → file. Links to
         blobs that are gone are left out."""
+        return {p: f for p, f in self.entries(repo, revision).items() if f.is_file()}
+
+    def entries(self, repo: str, revision: str) -> dict[str, Path]:
+        """The same, with the links that lead nowhere."""
         commit = self.commit_of(repo, revision)
         if commit is None:
             return {}
         folder = self.snapshot(repo, commit)
-        found = (f for f in sorted(folder.rglob("*")) if f.is_file())
-        return {f.relative_to(folder).as_posix(): f for f in found}
+        found = (f for f in sorted(folder.rglob("*")) if f.is_symlink() or f.is_file())
+        return {f.relative_to(folder).as_posix(): f for f in found if not f.is_dir()}
 
     def etag_of(self, file: Path) -> str:
         """The digest by which the cache keeps a snapshot's file: its blob's name. Empty: it is no

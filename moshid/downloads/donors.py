@@ -74,6 +74,14 @@ def in_cache(root: Path, blob: Path, wanted: Wanted) -> list[Donor]:
     return _single([p for p in found if p != blob and not _is_same(p, blob)], wanted)
 
 
+def in_snapshots(folder: Path, commit: str, wanted: Wanted) -> list[Donor]:
+    """Files that lie themselves, instead of a link, in the snapshots of a repository's other
+    commits; what lies in its own is known."""
+    snapshots = [s for s in sorted(folder.glob("snapshots/*")) if s.name != commit]
+    found = [s / name for s in snapshots for name in wanted.names]
+    return _single([f for f in found if not f.is_symlink()], wanted)
+
+
 def _is_same(path: Path, blob: Path) -> bool:
     """Whether both lead into huggingface_hub's shared store, to one file."""
     return blob.exists() and path.resolve() == blob.resolve()

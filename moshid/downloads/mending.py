@@ -13,7 +13,7 @@ from moshid.downloads.entries import Entries, Entry
 from moshid.downloads.job import Job, VerifyReport
 from moshid.downloads.site import site_of
 from moshid.downloads.steering import Steering
-from moshid.downloads.verify import cached_job, forget_bad, verify_job
+from moshid.downloads.verify import ask_digests, cached_job, forget_bad, verify_job
 from moshid.errors import NoSuchJob, from_data
 
 
@@ -80,7 +80,9 @@ class Mending:
             return self._entries.get(id_or_repo).job
         except NoSuchJob:
             job = await engine.on_disk(cached_job, self._cache, id_or_repo)
-            if job is None:
+            if job is not None:
+                await ask_digests(engine, job)
+            if job is None or not job.files:
                 raise
             return job
 

@@ -92,6 +92,8 @@ class Rescue:
         if isinstance(engine.shelf, Cache):
             blob = engine.shelf.blob(job.repo, wanted.etag)
             found += await engine.on_disk(donors.in_cache, engine.shelf.root, blob, wanted)
+            folder = engine.shelf.repo_dir(job.repo)
+            found += await engine.on_disk(donors.in_snapshots, folder, job.commit, wanted)
         return [d for d in dict.fromkeys(found) if not await engine.on_disk(self._is_own, d)]
 
     def gain(self, donor: Donor) -> int:

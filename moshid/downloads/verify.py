@@ -13,7 +13,9 @@ from moshid.downloads.job import FileReport, Job, JobFile, VerifyReport
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.plan import Chunk, bytes_done
 from moshid.downloads.regular import regular
+from moshid.downloads.remote import RemoteFile
 from moshid.downloads.written import open_source
+from moshid.errors import DownloadOffline
 
 
 async def verify_job(engine: Engine, job: Job) -> VerifyReport:
@@ -25,13 +27,34 @@ async def verify_job(engine: Engine, job: Job) -> VerifyReport:
 
 
 def cached_job(cache: Cache, repo: str, revision: str = "main") -> Job | None:
-    """What another tool left in the cache, as a job without an id. Blocking."""
-    found = cache.files(repo, revision)
+    """What another tool left in the cache, as a job without an id. A file that is no link to a blob
+    has no digest here. Blocking."""
+    found = cache.entries(repo, revision)
     if not found:
         return None
-    files = [JobFile(p, f.stat().st_size, cache.etag_of(f)) for p, f in found.items()]
+    files = [JobFile(p, _size_of(f), cache.etag_of(f)) for p, f in found.items()]
     commit = cache.commit_of(repo, revision) or ""
     return Job(id="", repo=repo, revision=revision, commit=commit, files=files)
+
+
+async def ask_digests(engine: Engine, job: Job) -> None:
+    """Ask the Hub for the digests that the cache does not tell. What the repository does not have
+    is none of the job's.
+
+    Raises:
+        DownloadError: the Hub cannot be asked.
+    """
+    for file in [f for f in job.files if not f.digest]:
+        if engine.offline:
+            raise DownloadOffline(
+                f"HF_HUB_OFFLINE is set, and nobody here knows the digest of {file.path}",
+                hint="Unset HF_HUB_OFFLINE and restart the daemon: only the Hub tells it.",
+            )
+        found = await engine.hub.head(job.repo, job.commit, file.path)
+        if isinstance(found, RemoteFile):
+            file.digest, file.size = found.etag, found.size
+        else:
+            job.files.remove(file)
 
 
 async def _verify(engine: Engine, job: Job, file: JobFile) -> FileReport:
@@ -59,7 +82,7 @@ async def _verify_partial(
 ) -> None:
     report.bad_chunks = await engine.on_disk(_bad_chunks, partial, chunks)
     report.ok, report.missing = not report.bad_chunks, False
-    report.missing_bytes = file.size - bytes_done(chunks)
+    report.missing_bytes = max(0, file.size - bytes_done(chunks))
     if report.ok and all(c.done for c in chunks):
         report.ok = await engine.on_disk(file_matches, partial, file.digest, file.size)
         if report.ok:  # a ledger that was lost knows no chunks
@@ -73,6 +96,11 @@ async def _is_right(engine: Engine, path: Path, file: JobFile) -> bool:
         return True
     await engine.ledger.call(Ledger.forget_checked, str(path))
     return False
+
+
+def _size_of(path: Path) -> int:
+    found = regular(path)
+    return found.st_size if found else 0
 
 
 def _bad_chunks(path: Path, chunks: Sequence[Chunk]) -> list[int]:
