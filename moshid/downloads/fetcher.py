@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
-from yarl import URL
 
 from moshid.downloads.answers import Answer, Verdict, judge
 from moshid.downloads.backoff import Backoff
@@ -29,6 +28,7 @@ from moshid.downloads.landing import MIB, ChunkLanding, Landing, Tail
 from moshid.downloads.meter import Meter
 from moshid.downloads.plan import ByteRange, Chunk
 from moshid.downloads.profiles import Profile
+from moshid.downloads.redirects import get
 from moshid.downloads.route import Route
 from moshid.downloads.setback import Setback
 from moshid.downloads.source import Link, Source
@@ -246,8 +246,7 @@ class Fetcher:
     ) -> None:
         want = ByteRange(landings[0].at, landings[-1].stop)
         headers = link.headers | {"Range": want.header}
-        url = URL(link.url, encoded=True)
-        asking = self.engine.session.get(url, headers=headers, max_redirects=5)
+        asking = get(self.engine.session, link.url, headers)
         async with self.route.aftermath.connection(watch, asking) as answer:
             watch.answered()
             self.route.reach.found()

@@ -15,9 +15,9 @@ from urllib.parse import urljoin
 from huggingface_hub import constants
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from requests import Response, TooManyRedirects
-from requests.utils import requote_uri
 
 from moshid.downloads.digests import is_digest, whole_hasher
+from moshid.downloads.redirects import quoted
 
 REDIRECTS_MAX: Final = 8
 COUNTED_BYTES_MAX: Final = 64 << 20
@@ -119,9 +119,7 @@ def _bare(etag: str | None) -> str | None:
 
 def _readable(location: str) -> str:
     """A Location as a URL in ASCII; HTTP headers come as Latin-1 and may hold raw UTF-8."""
-    if location.isascii() and " " not in location:
-        return location
-    return str(requote_uri(location.encode("latin-1", "ignore").decode("utf-8", "replace")))
+    return quoted(location.encode("latin-1", "ignore"))
 
 
 def _number(text: str | None) -> int | None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-from yarl import URL
 
 from moshid.downloads.answers import Verdict, judge
 from moshid.downloads.backoff import Backoff
@@ -21,6 +20,7 @@ from moshid.downloads.engine import Engine
 from moshid.downloads.meter import Meter
 from moshid.downloads.plan import ByteRange
 from moshid.downloads.profiles import Profile
+from moshid.downloads.redirects import get
 from moshid.downloads.source import Source
 from moshid.errors import DownloadNetwork
 
@@ -97,8 +97,7 @@ class Spots:
     async def _get(self, spot: ByteRange) -> bytes | None:
         link = await self.source.link()
         headers = link.headers | {"Range": spot.header}
-        url = URL(link.url, encoded=True)
-        async with self.engine.session.get(url, headers=headers, max_redirects=5) as answer:
+        async with await get(self.engine.session, link.url, headers) as answer:
             verdict = judge(answer.status, answer.headers, spot, self.size)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(whole=verdict.verdict is Verdict.WHOLE)

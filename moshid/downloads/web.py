@@ -19,6 +19,7 @@ from moshid.downloads.answers import wait_s
 from moshid.downloads.engine import Engine
 from moshid.downloads.hub import Absent, Listing, RemoteFile
 from moshid.downloads.ledger import Ledger
+from moshid.downloads.redirects import get
 from moshid.errors import (
     DownloadError,
     DownloadNetwork,
@@ -91,8 +92,7 @@ class WebHub:
         """Size, and where the bytes are at the moment: by asking for the first one."""
         headers = HEADERS | {"Range": "bytes=0-0"}
         async with asyncio.timeout(ASK_TIMEOUT_S) as watchdog:
-            asking = self._engine.session.get(sendable(url), headers=headers, max_redirects=8)
-            async with asking as answer:
+            async with await get(self._engine.session, str(sendable(url)), headers) as answer:
                 self._refuse(answer, url)
                 size = _size_told(answer)
                 if size is None:
