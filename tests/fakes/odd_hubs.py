@@ -30,7 +30,8 @@ class Odd:
     ``length``: HEAD tells Content-Length; ``body``: how a body's end is told; ``whole_after``: the
     answers to a range that are honoured before all are 200 and the whole file; ``cut_at``: bytes
     after which the first bodies of a whole large file are cut, one after the other;
-    ``refuse_bytes``: 403 for an LFS file's bytes; ``refuse``: the answer to everything."""
+    ``refuse_bytes``: 403 for an LFS file's bytes; ``head``: HEAD is known; ``refuse``: the answer
+    to everything."""
 
     bytes_at: str = "absolute"
     redirect: int = 302
@@ -53,6 +54,7 @@ class Odd:
     headers: Mapping[str, str] = field(default_factory=dict)
     token: str | None = None
     refuse_bytes: bool = False
+    head: bool = True
     refuse: tuple[int, Mapping[str, str]] | None = None
 
 
@@ -96,6 +98,8 @@ class OddHub:
         self.port = self.other_port = 0
         self.seen: Counter[str] = Counter()
         """How often: "HEAD", "GET", "range", "whole", "token elsewhere"."""
+        self.wrong_sizes: list[int] = []
+        """What is told of the next LFS files instead."""
         self.refused = asyncio.Event()
         """Set once bytes were refused."""
         self._cuts = 0
@@ -141,6 +145,8 @@ class OddHub:
         odd = repo.odd
         if odd.refuse is not None:
             return await _send(writer, request, odd, odd.refuse[0], dict(odd.refuse[1]))
+        if request.method == "HEAD" and not odd.head:
+            return await _send(writer, request, odd, 405, {"Allow": "GET"})
         at_hub = parts[0] != "bytes"
         if at_hub and odd.token and request.headers.get("authorization") != f"Bearer {odd.token}":
             return await _send(writer, request, odd, 401, {"X-Error-Code": "RepoNotFound"})
@@ -186,7 +192,8 @@ class OddHub:
         linked = sha256(content).hexdigest()
         headers |= {"X-Linked-Etag": odd.etag.format(linked)} if odd.linked_etag else {}
         headers |= {} if odd.linked_etag else {"ETag": odd.etag.format(linked)}
-        headers |= {"X-Linked-Size": str(len(content))} if odd.linked_size else {}
+        size, self.wrong_sizes = self.wrong_sizes[:1] or [len(content)], self.wrong_sizes[1:]
+        headers |= {"X-Linked-Size": str(size[0])} if odd.linked_size else {}
         location = f"/bytes/{odd.hops}/{name}/{quote(path)}?{SECRET}"
         return odd.redirect, headers | {"Location": self._at(odd, location)}, b"Found, over there"
 
