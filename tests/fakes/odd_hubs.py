@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 COMMIT: Final = "c0ffee" + "0" * 34
 SECRET: Final = "key=a%2Bb%3D&sig=~x"
+NOWHERE: Final = "http://127.0.0.1:9/x"
 PIECE_BYTES: Final = 16_384
 
 Headers = dict[str, str]
@@ -100,6 +101,8 @@ class OddHub:
         """How often: "HEAD", "GET", "range", "whole", "token elsewhere"."""
         self.wrong_sizes: list[int] = []
         """What is told of the next LFS files instead."""
+        self.dead_places = 0
+        """So many redirects lead to where nobody is."""
         self.refused = asyncio.Event()
         """Set once bytes were refused."""
         self._cuts = 0
@@ -194,8 +197,11 @@ class OddHub:
         headers |= {} if odd.linked_etag else {"ETag": odd.etag.format(linked)}
         size, self.wrong_sizes = self.wrong_sizes[:1] or [len(content)], self.wrong_sizes[1:]
         headers |= {"X-Linked-Size": str(size[0])} if odd.linked_size else {}
-        location = f"/bytes/{odd.hops}/{name}/{quote(path)}?{SECRET}"
-        return odd.redirect, headers | {"Location": self._at(odd, location)}, b"Found, over there"
+        location = self._at(odd, f"/bytes/{odd.hops}/{name}/{quote(path)}?{SECRET}")
+        if self.dead_places:
+            self.dead_places -= 1
+            location = NOWHERE
+        return odd.redirect, headers | {"Location": location}, b"Found, over there"
 
     def _at(self, odd: Odd, target: str) -> str:
         port = {"absolute": self.port, "other port": self.other_port}.get(odd.bytes_at)
