@@ -36,6 +36,7 @@ from moshid.downloads.answers import wait_s
 from moshid.downloads.cache import COMMIT, check_repo_path
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
 from moshid.downloads.hedge import hedged
+from moshid.downloads.interim import pass_over_interim_answers
 from moshid.downloads.refusals import FINAL, Refusals
 from moshid.downloads.remote import Absent as Absent
 from moshid.downloads.remote import Hub as Hub
@@ -99,6 +100,7 @@ class HfHub:
         self._place = place
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
         self._refusals = Refusals()
+        pass_over_interim_answers()
 
     def close(self) -> None:
         """Ask nothing more; questions under way end by their own time-outs."""

@@ -31,8 +31,8 @@ class Odd:
     ``length``: HEAD tells Content-Length; ``body``: how a body's end is told; ``whole_after``: the
     answers to a range that are honoured before all are 200 and the whole file; ``cut_at``: bytes
     after which the first bodies of a whole large file are cut, one after the other;
-    ``refuse_bytes``: 403 for an LFS file's bytes; ``head``: HEAD is known; ``refuse``: the answer
-    to everything."""
+    ``refuse_bytes``: 403 for an LFS file's bytes; ``head``: HEAD is known; ``early``: what comes
+    before each answer; ``refuse``: the answer to everything."""
 
     bytes_at: str = "absolute"
     redirect: int = 302
@@ -56,6 +56,7 @@ class Odd:
     token: str | None = None
     refuse_bytes: bool = False
     head: bool = True
+    early: bytes = b""
     refuse: tuple[int, Mapping[str, str]] | None = None
 
 
@@ -284,7 +285,7 @@ async def _send(
     if not stays:
         head["connection"] = "close"
     lines = [f"{odd.version} {status} Whatever", *(f"{k}: {v}" for k, v in head.items())]
-    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    writer.write(odd.early + ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
     if request.method != "HEAD":
         stop = len(body) if cut_at is None else min(cut_at, len(body))
         for at in range(0, stop, PIECE_BYTES):

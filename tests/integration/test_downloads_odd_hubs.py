@@ -46,6 +46,7 @@ ODD = {
     "404 without codes": Odd(error_codes=False),
     "no listing": Odd(listing=False),
     "no HEAD": Odd(head=False, length=False, linked_size=False),
+    "early hints": Odd(early=b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2),
     "no HEAD, the Hub itself gives the bytes": Odd(head=False, bytes_at="here"),
 }
 
