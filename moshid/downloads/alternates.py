@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from moshid.downloads.health import Health
-from moshid.downloads.remote import Absent, Hub, Listing, RemoteFile, Wanted
+from moshid.downloads.remote import Absent, Hub, Listing, RemoteFile, Resized, Wanted
 from moshid.errors import DownloadError, DownloadNetwork
 
 HEDGE_S: Final = 3.0
@@ -140,7 +140,7 @@ class Alternates:
 
         Raises:
             DownloadNetwork: nobody has it at the moment.
-            DownloadError: the first endpoint says no.
+            DownloadError, Resized: the first endpoint says no.
         """
         waiting = deque(self._order(wanted, besides))
         asked: dict[asyncio.Task[RemoteFile], Endpoint] = {}
@@ -175,7 +175,7 @@ class Alternates:
 
         Raises:
             DownloadNetwork: it is not to be had at the moment.
-            DownloadError: it says no.
+            DownloadError, Resized: it says no.
         """
         try:
             async with asyncio.timeout(self._hedge_s):
@@ -247,7 +247,7 @@ class Alternates:
         except DownloadNetwork as e:
             endpoint.asking.failed(e.facts.get("wait_s"))
             raise
-        except DownloadError as e:
+        except (DownloadError, Resized) as e:
             if endpoint is self.main:
                 raise
             self._unfit[endpoint.name, wanted] = self.clock() + UNFIT_S

@@ -1,7 +1,7 @@
 """Whether an answer's bytes may be taken. Pure: status and headers in, a verdict out.
 
-Bytes are taken only on the exact range of the exact file, unencoded; one wrong byte in the headers
-rejects the attempt before anything is written.
+Bytes are taken only on the exact range of the exact file, or the beginning of it, unencoded; one
+wrong byte in the headers rejects the attempt before anything is written.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ from moshid.downloads.plan import ByteRange
 WAIT_MAX_S: Final = 600.0
 """A server may ask for patience, but not for ever."""
 
+PROXY_WAIT_S: Final = 30.0
+"""A proxy that wants another password is not to be asked often: it may lock the account."""
+
+PREFIX_BYTES_MIN: Final = 4096
+"""Less than that of a longer range is no progress worth a request."""
+
+SIZE_MAX: Final = 1 << 60
+
+_CONTENT_RANGE = re.compile(r"bytes +(\d+) *- *(\d+) */ *(\d+|\*)", re.IGNORECASE | re.ASCII)
 _RATELIMIT_T = re.compile(r"(?:^|[;,\s])t=(\d+)")
 
 
@@ -38,46 +47,80 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A verdict, its reason in words, and how long the server wants to be left alone."""
+    """A verdict, its reason in words, and how long the server wants to be left alone. ``stop``: the
+    position up to which a taken answer goes; ``other_size``: it is from a file of another size;
+    ``no_ranges``: the range itself was refused."""
 
     verdict: Verdict
     reason: str = ""
     wait_s: float | None = None
+    stop: int = 0
+    other_size: bool = False
+    no_ranges: bool = False
 
 
-def judge(status: int, headers: Mapping[str, str], want: ByteRange, total: int) -> Answer:
-    """Judge the answer to a GET of ``want`` from a file of ``total`` bytes.
+def judge(
+    status: int, headers: Mapping[str, str], want: ByteRange, total: int, encoding: str = ""
+) -> Answer:
+    """Judge the answer to a GET of ``want`` from a file of ``total`` bytes; ``encoding``: what the
+    file's bytes are called where they are stored so.
 
-    200 is taken with the exact Content-Range, or where the whole file was wanted and is all there.
+    200 is taken with the right Content-Range, or where the whole file was wanted and is all there.
+    A range may be the beginning of what was wanted (RFC 9110, 15.3.7), and need not tell the total.
     A length need not be told (a chunked body has none); the taker stops where the range does.
     """
+    if status == 407:
+        return Answer(Verdict.WAIT, "the proxy wants a login (407)", PROXY_WAIT_S)
     if status in (429, 503):
         return Answer(Verdict.WAIT, f"the server answered {status}", wait_s(headers))
     if status in (301, 302, 303, 307, 308, 400, 401, 403, 404, 410, 416):
-        return Answer(Verdict.RENEW, f"the URL answered {status}")
+        return Answer(Verdict.RENEW, f"the URL answered {status}", no_ranges=status == 416)
     if status not in (200, 206):
         return Answer(Verdict.WRONG, f"the server answered {status}")
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        return Answer(Verdict.WRONG, f"the answer is encoded ({encoding})")
+    given = headers.get("Content-Encoding", "").strip().lower()
+    if given not in ("", "identity", encoding):
+        return Answer(Verdict.WRONG, f"the answer is encoded ({given})")
     length = headers.get("Content-Length")
-    if (given := headers.get("Content-Range")) is not None:
-        if " ".join(given.split()) != want.content_range(total):
-            return Answer(Verdict.WRONG, f"the answer is {given}, not {want.content_range(total)}")
-        if length is not None and length.strip() != str(want.size):
-            return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {want.size}")
-        return Answer(Verdict.TAKE)
+    if (told := headers.get("Content-Range")) is not None:
+        return _judge_range(told, length, want, total)
     if status == 200 and _is_whole(length, headers, total):
         verdict = Verdict.TAKE if want == ByteRange(0, total) else Verdict.WHOLE
-        return Answer(verdict, "the server gave the whole file, not the range")
-    return Answer(Verdict.WRONG, f"{status} without a Content-Range, {length} bytes long")
+        return Answer(verdict, "the server gave the whole file, not the range", stop=total)
+    reason = f"{status} without a Content-Range, {length} bytes long"
+    other = status == 200 and length is not None and not _is_page(headers)
+    return Answer(Verdict.WRONG, reason, other_size=other)
+
+
+def _judge_range(given: str, length: str | None, want: ByteRange, total: int) -> Answer:
+    found = _CONTENT_RANGE.fullmatch(given.strip())
+    if found is not None and found[3] not in ("*", str(total)):
+        reason = f"the answer is {given}, of another file than one of {total} bytes"
+        return Answer(Verdict.WRONG, reason, other_size=True)
+    stop = 0 if found is None or found[1] != str(want.start) else int(found[2]) + 1
+    got_bytes = stop - want.start
+    if not min(want.size, PREFIX_BYTES_MIN) <= got_bytes <= want.size:
+        return Answer(Verdict.WRONG, f"the answer is {given}, not {want.content_range(total)}")
+    if length is not None and length.strip() != str(got_bytes):
+        return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {got_bytes}")
+    return Answer(Verdict.TAKE, stop=stop)
 
 
 def _is_whole(length: str | None, headers: Mapping[str, str], total: int) -> bool:
     """Whether a 200 may be the file: as long as that, or, where nobody tells, no page of HTML."""
     if length is not None:
         return length.strip() == str(total)
-    return not headers.get("Content-Type", "").lower().startswith("text/html")
+    return not _is_page(headers)
+
+
+def _is_page(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Type", "").lower().startswith("text/html")
+
+
+def told_size(text: str | None) -> int | None:
+    """A size as a header tells it; None: it tells none, or one that no file has."""
+    text = (text or "").strip()
+    size = int(text) if text.isdecimal() and len(text) < 20 else None
+    return size if size is None or size <= SIZE_MAX else None
 
 
 def wait_s(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
@@ -87,7 +130,7 @@ def wait_s(headers: Mapping[str, str], now_s: float | None = None) -> float | No
             return min(float(after), WAIT_MAX_S)
         try:
             at_s = parsedate_to_datetime(after).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return min(max(0.0, at_s - (time.time() if now_s is None else now_s)), WAIT_MAX_S)
     if found := _RATELIMIT_T.search(headers.get("RateLimit", "")):

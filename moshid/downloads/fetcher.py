@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
-from yarl import URL
 
-from moshid.downloads.answers import Answer, Verdict, judge
+from moshid.downloads import proxies
+from moshid.downloads.answers import PROXY_WAIT_S, Answer, Verdict, judge
 from moshid.downloads.backoff import Backoff
 from moshid.downloads.digests import prefix_hasher
 from moshid.downloads.engine import Engine
@@ -29,6 +29,7 @@ from moshid.downloads.landing import MIB, ChunkLanding, Landing, Tail
 from moshid.downloads.meter import Meter
 from moshid.downloads.plan import ByteRange, Chunk
 from moshid.downloads.profiles import Profile
+from moshid.downloads.redirects import get
 from moshid.downloads.route import Route
 from moshid.downloads.setback import Setback
 from moshid.downloads.source import Link, Source
@@ -228,6 +229,10 @@ class Fetcher:
             raise Setback("the line stalled", unreachable=dead, stalled=True) from e
         except BodyEnded as e:
             raise Setback("the answer ended early") from e
+        except aiohttp.ClientHttpProxyError as e:
+            login = e.status == proxies.LOGIN
+            why, wait_s = proxies.refusal(link.url, e.status), PROXY_WAIT_S if login else None
+            raise Setback(why, wait_s=wait_s) from e
         except aiohttp.ClientConnectorError as e:
             fresh = self.source.is_fresh(link)
             self.source.expire(link)  # its host may be gone, and another one there
@@ -245,19 +250,19 @@ class Fetcher:
         watch: Watch,
     ) -> None:
         want = ByteRange(landings[0].at, landings[-1].stop)
-        headers = link.headers | {"Range": want.header}
-        url = URL(link.url, encoded=True)
-        asking = self.engine.session.get(url, headers=headers, max_redirects=5)
+        headers = link.headers | ({} if self.source.no_ranges else {"Range": want.header})
+        asking = get(self.engine.session, link.url, headers)
         async with self.route.aftermath.connection(watch, asking) as answer:
             watch.answered()
             self.route.reach.found()
-            verdict = judge(answer.status, answer.headers, want, self.intake.partial.size)
+            size = self.intake.partial.size
+            verdict = judge(answer.status, answer.headers, want, size, link.encoding)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
-                await self.intake.take(landings, answer, want.start, watch)
+                await self.intake.take(landings, answer, ByteRange(want.start, verdict.stop), watch)
             elif verdict.verdict is Verdict.WHOLE and in_one_piece:
-                await self.intake.take(landings, answer, 0, watch)
+                await self.intake.take(landings, answer, ByteRange(0, verdict.stop), watch)
             else:
                 answer.close()
                 self._refused(verdict, link)
@@ -265,7 +270,6 @@ class Fetcher:
     def _refused(self, verdict: Answer, link: Link) -> None:
         """Raise what an answer without the bytes means."""
         renewed = verdict.verdict is Verdict.RENEW
-        if renewed:
-            self.source.expire(link)
+        self.source.refused(link, verdict)
         trouble = verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE)
         raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble, renewed=renewed)

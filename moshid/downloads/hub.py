@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
+    DisabledRepoError,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
@@ -27,11 +29,15 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import hf_hub_url
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session
+from requests.exceptions import ProxyError
 
+from moshid.downloads import proxies
 from moshid.downloads.answers import wait_s
 from moshid.downloads.cache import COMMIT, check_repo_path
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
 from moshid.downloads.hedge import hedged
+from moshid.downloads.interim import pass_over_interim_answers
+from moshid.downloads.refusals import FINAL, Refusals
 from moshid.downloads.remote import Absent as Absent
 from moshid.downloads.remote import Hub as Hub
 from moshid.downloads.remote import Listing as Listing
@@ -57,6 +63,11 @@ HEAD_GAPS_S: Final = (1.5, 3.0)
 """A HEAD, which every connection may be waiting for, is sent again after such silences."""
 
 THREADS: Final = 12
+
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
+
+DISABLED_HINT: Final = "Look at the repository's page; perhaps another one has the same model."
+REFUSED_HINT: Final = "See what the Hub says, and HF_ENDPOINT; then resume the job."
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 
@@ -88,6 +99,8 @@ class HfHub:
     def __init__(self, place: HubPlace) -> None:
         self._place = place
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
+        self._refusals = Refusals()
+        pass_over_interim_answers()
 
     def close(self) -> None:
         """Ask nothing more; questions under way end by their own time-outs."""
@@ -165,11 +178,38 @@ class HfHub:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                return await hedged(lambda: loop.run_in_executor(self._threads, question), gaps_s)
+                found = await hedged(lambda: loop.run_in_executor(self._threads, question), gaps_s)
         except TimeoutError as e:
             raise DownloadNetwork(f"the Hub does not answer for {what}") from e
         except (HFValidationError, OSError, ValueError) as e:
-            raise translate(e, what) from e
+            raise self._failed(e, what) from e
+        self._refusals.over(what)
+        return found
+
+    def _failed(self, error: Exception, what: str) -> MoshidError:
+        """An answer that is rather a box's on the way than the Hub's is a no only when it is given
+        again and again."""
+        if isinstance(error, ProxyError):
+            found = _TUNNEL_REFUSED.search(str(error))
+            status = int(found[1]) if found else 0
+        else:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+        told = translate(error, what)
+        if status == proxies.LOGIN:
+            why = proxies.refusal(self._place.endpoint, status)
+            told = DownloadUnauthorized(why, hint=proxies.LOGIN_HINT)
+        elif isinstance(error, ProxyError):
+            return _through_proxy(self._place.endpoint, status)
+        elif status not in FINAL:
+            return told
+        gap_s = self._refusals.again(what)
+        return told if gap_s is None else DownloadNetwork(told.message, wait_s=gap_s)
+
+
+def _through_proxy(endpoint: str, status: int) -> DownloadNetwork:
+    if status:
+        return DownloadNetwork(proxies.refusal(endpoint, status))
+    return DownloadNetwork(f"the proxy {proxies.proxy_for(endpoint)} cannot be reached")
 
 
 def _absent(error: HfHubHTTPError) -> Absent | None:
@@ -200,6 +240,10 @@ def _http_error(error: Exception, what: str) -> MoshidError:
     answer = getattr(error, "response", None)
     status = getattr(answer, "status_code", 0)
     headers = {} if answer is None else answer.headers
+    said = headers.get("X-Error-Message", "")
+    more = f": {said}" if said else ""
+    if isinstance(error, DisabledRepoError):
+        return DownloadError(f"the Hub has disabled {what}{more}", hint=DISABLED_HINT)
     if isinstance(error, GatedRepoError):
         return DownloadGated(f"{what} wants its terms accepted first")
     if isinstance(error, RevisionNotFoundError):
@@ -215,6 +259,10 @@ def _http_error(error: Exception, what: str) -> MoshidError:
         return DownloadUnauthorized(f"the Hub does not accept the token for {what}")
     if status == 404:
         return DownloadNotFound(f"the Hub has no {what}")
-    if status == 403 and "X-Error-Message" in headers:
-        return DownloadGated(f"the Hub refuses access to {what}")
+    if status == 403 and said:
+        return DownloadGated(f"the Hub refuses access to {what}{more}")
+    if status == 410:
+        return DownloadNotFound(f"the Hub no longer has {what}{more}")
+    if status in FINAL:
+        return DownloadError(f"the Hub refuses {what} ({status}){more}", hint=REFUSED_HINT)
     return DownloadNetwork(f"the Hub answered {status} for {what}", wait_s=wait_s(headers))

@@ -21,6 +21,7 @@ from moshid.downloads.job import JobFile
 from moshid.downloads.keeper import Keeper, Mark
 from moshid.downloads.landing import MIB, ChunkLanding, Landing
 from moshid.downloads.meter import Meter
+from moshid.downloads.plan import ByteRange
 from moshid.downloads.siphon import Errand, Siphon
 from moshid.downloads.stall import Watch
 
@@ -81,19 +82,24 @@ class Intake:
         self,
         landings: Sequence[Landing],
         answer: aiohttp.ClientResponse,
-        at: int,
+        body: ByteRange,
         watch: Watch,
     ) -> None:
-        """Take the landings, one after the other, out of a body that begins ``at`` of the file.
+        """Take the landings, one after the other, out of an answer whose ``body`` is that part of
+        the file; as far as it goes.
 
         Raises:
-            BodyEnded: the body did not have them all.
+            BodyEnded: it ended before.
         """
         self.meter.job.connections += 1
+        at = body.start
         try:
             for landing in landings:
+                if landing.at >= body.stop:
+                    break
                 await self._skip(answer, landing.at - at, watch)
-                await self._receive(landing, answer, watch, alone=len(landings) == 1)
+                alone = len(landings) == 1
+                await self._receive(landing, answer, body.stop, watch, alone=alone)
                 at = landing.at
         finally:
             self.meter.job.connections -= 1
@@ -101,7 +107,7 @@ class Intake:
     async def _skip(self, answer: aiohttp.ClientResponse, count_bytes: int, watch: Watch) -> None:
         """Let bytes pass that are there already."""
         while count_bytes > 0:
-            piece = await answer.content.read(min(count_bytes, BATCH_BYTES))
+            piece = await _piece(answer, min(count_bytes, BATCH_BYTES))
             if not piece:
                 raise BodyEnded
             watch.took(len(piece))
@@ -112,20 +118,25 @@ class Intake:
         self,
         landing: Landing,
         answer: aiohttp.ClientResponse,
+        stop: int,
         watch: Watch,
         *,
         alone: bool,
     ) -> None:
-        """Take a landing, batch by batch; what has arrived is kept, whatever ends the attempt.
+        """Take a landing, up to ``stop``, batch by batch; what has arrived is kept, whatever ends
+        the attempt.
         ``alone``: nothing else is wanted of the body, so that its pieces may be taken as they come,
         which saves joining them."""
         clock, batch_bytes = watch.stalls.clock, min(BATCH_BYTES, self.hop_bytes)
-        while landing.left_bytes > 0:
+        part = stop < landing.stop
+        while landing.left_bytes > 0 and landing.at < stop:
             began_s, began = clock(), landing.at
-            if self.fast and alone and is_counted(answer) and Siphon.fits(answer):
+            whole = alone and not part and is_counted(answer)
+            if self.fast and whole and Siphon.fits(answer):
                 await self._siphon(landing, answer, watch)
             else:
-                most_bytes = await self._allowed(landing, batch_bytes, watch)
+                most_bytes = min(batch_bytes, stop - landing.at)
+                most_bytes = await self._allowed(landing, most_bytes, watch)
                 await self._batch(landing, answer, most_bytes, watch, alone=alone)
             rate_bps = (landing.at - began) / max(clock() - began_s, 1e-9)
             self.fast = rate_bps * self.meter.job.connections > self.siphon_bps
@@ -144,10 +155,7 @@ class Intake:
         as_they_come = alone and is_counted(answer) and self.allowance.free
         try:
             while size < most_bytes:
-                if as_they_come:
-                    piece = (await answer.content.readchunk())[0]
-                else:
-                    piece = await answer.content.read(most_bytes - size)
+                piece = await _piece(answer, most_bytes - size, as_they_come=as_they_come)
                 if not piece:
                     raise BodyEnded
                 watch.took(len(piece))
@@ -230,6 +238,22 @@ class Intake:
             self.allowance.moved()
             if mark is not None:
                 self.keeper.note(mark)
+
+
+async def _piece(
+    answer: aiohttp.ClientResponse, most_bytes: int, *, as_they_come: bool = False
+) -> bytes:
+    """The next bytes of a body; b"" at its end. What had come before the line broke is taken, too:
+    aiohttp has it, but raises first."""
+    content = answer.content
+    try:
+        if as_they_come:
+            return (await content.readchunk())[0]
+        return await content.read(most_bytes)
+    except aiohttp.ClientError:
+        if piece := content._read_nowait(most_bytes):
+            return piece
+        raise
 
 
 def is_counted(answer: aiohttp.ClientResponse) -> bool:

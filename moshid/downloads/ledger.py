@@ -165,6 +165,12 @@ class Ledger:
             db.execute(sql, (job_id, resolved))
             db.execute("DELETE FROM files WHERE job_id = ? AND ?", (job_id, resolved))
 
+    def unresolve(self, job_id: str) -> None:
+        """What a job is to fetch, and has not fetched yet, is to be asked for anew."""
+        with self._transaction() as db:
+            db.execute("UPDATE wants SET resolved = 0 WHERE job_id = ?", (job_id,))
+            db.execute("DELETE FROM files WHERE job_id = ? AND state != 'done'", (job_id,))
+
     def add_want(self, job_id: str, want: Want) -> bool:
         """Add to what a job is to fetch; False if it was asked for before."""
         values = (job_id, want.quality, json.dumps(sorted(want.files)))

@@ -35,15 +35,26 @@ async def resolve(hub: Hub, repo: str, revision: str) -> str:
 
 
 async def check_named(hub: Hub, repo: str, commit: str, paths: Sequence[str]) -> None:
-    """Ask for each file by name, before a job that others wait for takes it up.
+    """Ask for each file by name, a few at a time, before a job that others wait for takes it up.
 
     Raises:
         DownloadNotFound: there is no such file; the message names it.
         DownloadError: the Hub cannot be asked.
     """
-    for path in paths:
-        if isinstance(await hub.head(repo, commit, path), Absent):
-            raise DownloadNotFound(f"{repo} has no {path}")
+    few = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+    async def check(path: str) -> None:
+        async with few:
+            if isinstance(await hub.head(repo, commit, path), Absent):
+                raise DownloadNotFound(f"{repo} has no {path}")
+
+    checks = [asyncio.create_task(check(path)) for path in paths]
+    try:
+        await asyncio.gather(*checks)
+    finally:
+        for task in checks:
+            task.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
 
 
 class Prober:

@@ -13,7 +13,8 @@ from moshid.errors import DownloadError, DownloadNotFound
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file on the Hub: its digest, its size in bytes, and where its bytes are at the moment.
-    ``origin``: the endpoint that said so, where there are several."""
+    ``origin``: the endpoint that said so, where there are several; ``encoding``: what the bytes are
+    called there, though they are the file."""
 
     path: str
     commit: str
@@ -21,6 +22,17 @@ class RemoteFile:
     size: int
     location: str
     origin: str = ""
+    encoding: str = ""
+
+
+class Resized(Exception):
+    """A file has the digest that it had, and another size than was told before: one of them was
+    wrong, and only the bytes can tell which."""
+
+    def __init__(self, path: str, size: int) -> None:
+        super().__init__(f"{path} has another size than was told before")
+        self.message = str(self)
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +66,13 @@ class Wanted:
         Raises:
             DownloadNotFound: there is no such file any more.
             DownloadError: it is another.
+            Resized: it is the same, of another size.
         """
         if isinstance(found, Absent):
             raise DownloadNotFound(f"{self.repo} no longer has {self.path}")
-        if (found.etag, found.size) != (self.etag, self.size):
+        if found.etag == self.etag and found.size != self.size:
+            raise Resized(self.path, found.size)
+        if found.etag != self.etag:
             raise DownloadError(
                 f"{self.repo} no longer has {self.path} as it was when the job began",
                 hint="Cancel the job and start it again.",

@@ -15,9 +15,10 @@ from urllib.parse import urljoin
 from huggingface_hub import constants
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from requests import Response, TooManyRedirects
-from requests.utils import requote_uri
 
+from moshid.downloads.answers import told_size
 from moshid.downloads.digests import is_digest, whole_hasher
+from moshid.downloads.redirects import quoted
 
 REDIRECTS_MAX: Final = 8
 COUNTED_BYTES_MAX: Final = 64 << 20
@@ -41,12 +42,7 @@ def ask(url: str, headers: Headers) -> Told:
     """HEAD on ``url`` and on where it leads, until somebody names the digest or gives the file."""
     told = Told(url)
     for _ in range(REDIRECTS_MAX):
-        answer = get_session().head(
-            told.location,
-            headers=headers(told.location),
-            allow_redirects=False,
-            timeout=constants.HF_HUB_ETAG_TIMEOUT,
-        )
+        answer = _head(told.location, headers(told.location))
         hf_raise_for_status(answer)
         told = _with(told, answer)
         if not answer.is_redirect or is_digest(told.etag):
@@ -54,16 +50,29 @@ def ask(url: str, headers: Headers) -> Told:
     raise TooManyRedirects(f"{url} leads in a circle")
 
 
+def _head(url: str, headers: dict[str, str]) -> Response:
+    """The answer to a HEAD; from a gateway that knows none, the head of a GET's."""
+    how: Any = {"allow_redirects": False, "timeout": constants.HF_HUB_ETAG_TIMEOUT}
+    answer = get_session().head(url, headers=headers, **how)
+    if answer.status_code in (405, 501):
+        first = headers | {"Range": "bytes=0-0"}
+        with get_session().get(url, headers=first, stream=True, **how) as answer:
+            return answer
+    return answer
+
+
 def _with(told: Told, answer: Response) -> Told:
     """What is known after one more answer; what was said first counts."""
     given, location, size = answer.headers, told.location, told.size
     etag = given.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or given.get("ETag")
     if size is None:
-        size = _number(given.get(constants.HUGGINGFACE_HEADER_X_LINKED_SIZE))
+        size = told_size(given.get(constants.HUGGINGFACE_HEADER_X_LINKED_SIZE))
     if answer.is_redirect:
         location = urljoin(location, _readable(given["Location"]))
+    elif size is None and answer.status_code in (206, 416):
+        size = told_size(given.get("Content-Range", "").rpartition("/")[2])
     elif size is None and "Content-Encoding" not in given:
-        size = _number(given.get("Content-Length"))
+        size = told_size(given.get("Content-Length"))
     return replace(
         told,
         location=location,
@@ -95,11 +104,11 @@ def _measure(url: str, headers: Headers) -> int | None:
     with asking as answer:
         given = answer.headers
         if answer.status_code in (206, 416):
-            return _number(given.get("Content-Range", "").rpartition("/")[2])
+            return told_size(given.get("Content-Range", "").rpartition("/")[2])
         hf_raise_for_status(answer)
         if "Content-Encoding" in given or given.get("Content-Type", "").startswith("text/html"):
             return None
-        return _number(given.get("Content-Length")) or _count(answer)
+        return told_size(given.get("Content-Length")) or _count(answer)
 
 
 def _count(answer: Response) -> int | None:
@@ -119,10 +128,4 @@ def _bare(etag: str | None) -> str | None:
 
 def _readable(location: str) -> str:
     """A Location as a URL in ASCII; HTTP headers come as Latin-1 and may hold raw UTF-8."""
-    if location.isascii() and " " not in location:
-        return location
-    return str(requote_uri(location.encode("latin-1", "ignore").decode("utf-8", "replace")))
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() else None
+    return quoted(location.encode("latin-1", "ignore"))

@@ -104,6 +104,14 @@ async def forget_given_up(engine: Engine, job: Job) -> None:
     if job.state in (JobState.FAILED, JobState.CANCELLED):
         cancelled = job.state is JobState.CANCELLED
         await engine.ledger.call(Ledger.forget_wants, job.id, resolved=cancelled)
+    await ask_anew(engine, job)
+
+
+async def ask_anew(engine: Engine, job: Job) -> None:
+    """What may have stopped a job is a size that was told wrongly."""
+    full = job.error is not None and job.error.kind == DiskFull.kind
+    if job.state in (JobState.FAILED, JobState.CANCELLED) or full:
+        await engine.ledger.call(Ledger.unresolve, job.id)
 
 
 def _is_locked(path: Path) -> bool:

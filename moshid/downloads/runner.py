@@ -27,6 +27,7 @@ from moshid.downloads.plan import bytes_done
 from moshid.downloads.probe import Prober
 from moshid.downloads.profiles import Profile
 from moshid.downloads.reach import Reach
+from moshid.downloads.remote import Resized
 from moshid.downloads.room import open_with_room
 from moshid.downloads.route import Route
 from moshid.downloads.source import Patience, Source
@@ -36,7 +37,7 @@ from moshid.downloads.tally import Tally
 from moshid.downloads.transfer import Transfer
 from moshid.downloads.tuner import Tuner
 from moshid.downloads.volume import stat_of
-from moshid.errors import DownloadError, MoshidError
+from moshid.errors import DownloadError, DownloadWaits, MoshidError
 from moshid.selection import FileSelector
 
 BLOBS_AT_ONCE: Final = 4
@@ -113,6 +114,10 @@ class JobRunner:
                 await self._bring_all()
                 for beat in beats:
                     beat.cancel()
+        except* Resized as e:
+            await self._engine.ledger.call(Ledger.unresolve, self._job.id)
+            hint = "It is asked for anew, by itself; what has come is kept."
+            raise DownloadWaits(str(e.exceptions[0]), hint=hint) from e
         finally:
             self._meter.stop()
             await self._route.aftermath.close()
@@ -283,10 +288,10 @@ async def write_refs(engine: Engine, job: Job) -> None:
 
 async def load_files(engine: Engine, job: Job) -> None:
     """Bring the job's files and sums up to what the ledger knows."""
-    known = {(f.path, f.digest): f for f in job.files}
+    known = {(f.path, f.digest, f.size): f for f in job.files}
     job.files = []
     for row in await engine.ledger.call(Ledger.files, job.id):
-        file = known.get((row.path, row.etag)) or await _load_file(engine, job.repo, row)
+        file = known.get((row.path, row.etag, row.size)) or await _load_file(engine, job.repo, row)
         file.state = FileState(row.state)
         if file.state is FileState.DONE:
             file.bytes_done = file.size

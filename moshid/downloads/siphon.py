@@ -86,6 +86,8 @@ class Siphon:
         connection = answer.connection
         if connection is None or connection.transport is None or answer.content.is_eof():
             return False
+        if answer.content.exception() is not None:
+            return False
         return connection.transport.get_extra_info("sslcontext") is None
 
     def hop(self, errand: Errand) -> bool:

@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from moshid.downloads.alternates import Alternates
+from moshid.downloads.answers import Answer, Verdict
 from moshid.downloads.backoff import Outage
 from moshid.downloads.givers import Givers, Misses
 from moshid.downloads.meter import Meter
-from moshid.downloads.remote import Hub, RemoteFile, Wanted
+from moshid.downloads.remote import Hub, RemoteFile, Resized, Wanted
 from moshid.errors import DownloadNetwork
 
 T = TypeVar("T")
 
 WHOLES_MAX: Final = 4
 """So many times in a row the whole file instead of a range: the server knows no ranges."""
+
+RESIZED_MAX: Final = 4
+"""So many answers in a row from a file of another size, and the Hub is asked for the size anew."""
 
 MISSES_MAX: Final = 3
 """So many attempts in a row without a byte of the file, and another endpoint is asked for it."""
@@ -41,12 +45,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Link:
     """A URL that gives the file's bytes for a while, the headers it wants, the endpoint that named
-    it, and when (by the source's clock)."""
+    it, when (by the source's clock), and what the bytes are called, though they are the file."""
 
     url: str
     headers: dict[str, str]
     origin: str = ""
     named_s: float = 0.0
+    encoding: str = ""
 
 
 class Patience:
@@ -86,9 +91,12 @@ class Source:
         self._wanted = Wanted(repo, commit, path, etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
-        self._wholes = 0
+        self._wholes = self._resized = 0
+        self._told_size: int | None = None
         self._misses = Misses()
         self._return_s = 0.0
+        self.no_ranges = False
+        """Whether the server refuses all that asks for a range."""
         self.givers = Givers(self._hub, path)
         """Which endpoint gave which chunk."""
 
@@ -105,12 +113,25 @@ class Source:
     def gave(self, *, whole: bool) -> None:
         """The server answered a range with the whole file, or as it should."""
         self._wholes = self._wholes + 1 if whole else 0
+        self._resized = 0
+
+    def refused(self, link: Link, answer: Answer) -> None:
+        """The answer over this link was not to be taken: perhaps the link is no longer good, or
+        whoever told the file's size was wrong, or the server cannot stand a range."""
+        self._resized = self._resized + 1 if answer.other_size else self._resized
+        if answer.verdict is Verdict.RENEW or self._resized >= RESIZED_MAX:
+            self._resized = 0
+            self.expire(link)
+        if answer.no_ranges:
+            self._wholes += 1
+            self.no_ranges = self._wholes >= WHOLES_MAX
 
     async def link(self) -> Link:
         """A link that was good when it was last tried; asks the Hub if there is none.
 
         Raises:
             DownloadError: the Hub no longer gives the file.
+            Resized: the Hub tells another size of it, and does so again.
         """
         async with self._lock:
             if self._link is None:
@@ -164,12 +185,21 @@ class Source:
             return None
         try:
             return await self._over(await self._hub.at_main(self._wanted))
-        except DownloadNetwork:
+        except (DownloadNetwork, Resized):
             return None
 
     async def _renew(self) -> Link:
-        return await self._over(await self._hub.locate(self._wanted, self.givers.shunned))
+        try:
+            found = await self._hub.locate(self._wanted, self.givers.shunned)
+        except Resized as e:
+            if e.size == self._told_size:
+                raise
+            self._told_size = e.size  # what is said once may be a slip
+            raise DownloadNetwork(e.message) from e
+        self._told_size = None
+        return await self._over(found)
 
     async def _over(self, found: RemoteFile) -> Link:
         headers = await self._hub.headers(found.location, found.origin)
-        return Link(found.location, headers, found.origin, self._hub.clock())
+        now_s = self._hub.clock()
+        return Link(found.location, headers, found.origin, now_s, found.encoding)

@@ -60,6 +60,8 @@ class Steering:
     async def resume(self, engine: Engine, entry: Entry) -> None:
         """Go on. Raises WrongJobState if the job is done."""
         _refuse(entry, {JobState.DONE}, "there is nothing to go on with")
+        if entry.task is None:
+            await resting.ask_anew(engine, entry.job)
         await self.queue(engine, entry)
 
     async def cancel(self, engine: Engine, entry: Entry) -> None:

@@ -15,10 +15,14 @@ import aiohttp
 from yarl import URL
 
 from moshid import __version__
-from moshid.downloads.answers import wait_s
+from moshid.downloads import proxies
+from moshid.downloads.answers import told_size, wait_s
+from moshid.downloads.digests import whole_hasher
 from moshid.downloads.engine import Engine
 from moshid.downloads.hub import Absent, Listing, RemoteFile
 from moshid.downloads.ledger import Ledger
+from moshid.downloads.redirects import REDIRECTS, get
+from moshid.downloads.refusals import FINAL, Refusals
 from moshid.errors import (
     DownloadError,
     DownloadNetwork,
@@ -28,10 +32,8 @@ from moshid.errors import (
     InvalidParams,
 )
 
-REFUSALS_MAX: Final = 4
-"""So often in a row may a server refuse before it means it: boxes on the way refuse, too."""
-
 ASK_TIMEOUT_S: Final = 60.0
+CHECK_HINT: Final = "Check the URL in a browser; when it works there, resume."
 COUNTED_BYTES_MAX: Final = 4 << 30
 """A file whose size nobody tells is read through and counted, up to so many bytes."""
 
@@ -45,7 +47,7 @@ class WebHub:
     def __init__(self, engine: Engine, output: Path) -> None:
         self._engine = engine
         self._output = output
-        self._refusals = 0
+        self._refusals = Refusals()
 
     async def head(self, repo: str, revision: str, path: str) -> RemoteFile | Absent:
         """``repo``: the URL; ``revision``: the SHA-256."""
@@ -55,15 +57,15 @@ class WebHub:
         if self._engine.offline:
             raise DownloadOffline(f"HF_HUB_OFFLINE is set, and {self._output} is not there")
         try:
-            size, location = await self._ask(repo)
+            size, location, encoding = await self._ask(repo)
         except TimeoutError as e:
             raise DownloadNetwork(f"the server does not answer for {repo}") from e
-        except aiohttp.InvalidURL as e:
-            raise DownloadError(f"{repo} is no URL", hint="Check its spelling.") from e
         except (aiohttp.ClientError, OSError, ValueError) as e:
-            raise DownloadNetwork(f"the server cannot be reached ({type(e).__name__})") from e
-        self._refusals = 0
-        return RemoteFile(path, revision, revision, size, location)
+            raise self._failed(repo, e) from e
+        self._refusals.over(repo)
+        if not size and whole_hasher(revision, 0).hexdigest() != revision:
+            raise DownloadNetwork("the server says that the file is empty, which it is not")
+        return RemoteFile(path, revision, revision, size, location, encoding=encoding)
 
     async def config(self, _file: RemoteFile, _repo: str) -> dict[str, Any] | None:
         """There is none."""
@@ -87,49 +89,92 @@ class WebHub:
         known = await self._engine.ledger.call(Ledger.is_checked, str(self._output), *identity)
         return stat.st_size if known else None
 
-    async def _ask(self, url: str) -> tuple[int, str]:
-        """Size, and where the bytes are at the moment: by asking for the first one."""
-        headers = HEADERS | {"Range": "bytes=0-0"}
+    async def _ask(self, url: str) -> tuple[int, str, str]:
+        """Size, where the bytes are at the moment, and how they are said to be encoded: by asking
+        for the first one, or, where that is refused or brings no size, for all."""
         async with asyncio.timeout(ASK_TIMEOUT_S) as watchdog:
-            asking = self._engine.session.get(sendable(url), headers=headers, max_redirects=8)
-            async with asking as answer:
-                self._refuse(answer, url)
-                size = _size_told(answer)
-                if size is None:
-                    size = await _count(answer, watchdog)
-                answer.close()
-                return size, str(answer.url)
+            for asked in ({"Range": "bytes=0-0"}, {}):
+                headers = HEADERS | asked
+                async with await get(self._engine.session, str(sendable(url)), headers) as answer:
+                    size = _size_told(answer)
+                    if asked and size is None and answer.status in (206, 416):
+                        answer.close()
+                        continue
+                    self._refuse(answer, url, size)
+                    if size is None:
+                        size = await _count(answer, watchdog)
+                    answer.close()
+                    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+                    return size, str(answer.url), encoding
+        raise AssertionError("the second answer is taken or refused")
 
-    def _refuse(self, answer: aiohttp.ClientResponse, url: str) -> None:
+    def _refuse(self, answer: aiohttp.ClientResponse, url: str, size: int | None) -> None:
         """Raise unless the answer is the file, as far as one can see."""
-        status = answer.status
-        if status in (404, 410):
+        status, headers = answer.status, answer.headers
+        if status == 404:
             raise DownloadNotFound(f"the server has no {url}", hint="Check the URL.")
-        if status in (401, 403, 407, 451):
-            self._refusals += 1
-            if self._refusals >= REFUSALS_MAX:
-                raise DownloadUnauthorized(
-                    f"the server refuses {url} ({status})",
-                    hint="moshid sends no password to a URL: give one that needs none.",
-                )
+        if (no := _no(url, status)) is not None:
+            raise self._weighed(url, no)
+        if status in (206, 416) and size is None:
+            raise DownloadNetwork("the server tells no size of the file that could be right")
         if status not in (200, 206, 416):
-            raise DownloadNetwork(f"the server answered {status}", wait_s=wait_s(answer.headers))
-        if answer.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+            raise DownloadNetwork(f"the server answered {status}", wait_s=wait_s(headers))
+        if status == 206:
+            return  # a range is one of the file as it is stored, whatever its headers call it
+        if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise DownloadNetwork("the server encodes the file, though asked not to")
-        page = answer.headers.get("Content-Type", "").lower().startswith("text/html")
+        page = headers.get("Content-Type", "").lower().startswith("text/html")
+        page = page and not headers.get("Content-Disposition", "").lower().startswith("attachment")
         if page and not urlsplit(url).path.lower().endswith((".html", ".htm")):
             raise DownloadNetwork("a web page came, not the file (a portal that wants a login?)")
 
+    def _failed(self, url: str, e: Exception) -> DownloadError:
+        """Why there was no answer."""
+        if isinstance(e, aiohttp.TooManyRedirects | aiohttp.RedirectClientError):
+            why = f"{url} leads in a circle, or to what is no web server"
+            return self._weighed(url, DownloadError(why, hint=CHECK_HINT))
+        if isinstance(e, aiohttp.InvalidURL):
+            return DownloadError(f"{url} is no URL", hint="Check its spelling.")
+        if isinstance(e, aiohttp.ClientHttpProxyError):
+            if e.status == proxies.LOGIN:
+                return self._weighed(url, _proxy_wants_login(url))
+            return DownloadNetwork(proxies.refusal(url, e.status))
+        if isinstance(e, aiohttp.ClientProxyConnectionError):
+            return DownloadNetwork(f"the proxy {proxies.proxy_for(url)} cannot be reached")
+        return DownloadNetwork(f"the server cannot be reached ({type(e).__name__})")
+
+    def _weighed(self, url: str, no: DownloadError) -> DownloadError:
+        """A no, once it is believed; until then a reason to ask again."""
+        gap_s = self._refusals.again(url)
+        return no if gap_s is None else DownloadNetwork(no.message, wait_s=gap_s)
+
+
+def _no(url: str, status: int) -> DownloadError | None:
+    """What a status means for a URL, if it is meant."""
+    if status == proxies.LOGIN:
+        return _proxy_wants_login(url)
+    if status in (401, 403):
+        return DownloadUnauthorized(
+            f"the server refuses {url} ({status})",
+            hint="moshid sends no password to a URL: give one that needs none.",
+        )
+    if status == 410:
+        return DownloadNotFound(f"the server no longer has {url}", hint="Check the URL.")
+    if status in REDIRECTS:
+        return DownloadError(f"{url} leads nowhere ({status} without a Location)", hint=CHECK_HINT)
+    if status in FINAL:
+        return DownloadError(f"the server refuses {url} ({status})", hint=CHECK_HINT)
+    return None
+
+
+def _proxy_wants_login(url: str) -> DownloadError:
+    return DownloadUnauthorized(proxies.refusal(url, proxies.LOGIN), hint=proxies.LOGIN_HINT)
+
 
 def _size_told(answer: aiohttp.ClientResponse) -> int | None:
-    headers = answer.headers
     if answer.status == 200:
-        text = headers.get("Content-Length", "")
-    else:
-        text = headers.get("Content-Range", "").rpartition("/")[2]
-        if not text.strip().isdecimal():
-            raise DownloadNetwork("the server's answer to a range has no size")
-    return int(text) if text.strip().isdecimal() else None
+        return told_size(answer.headers.get("Content-Length"))
+    return told_size(answer.headers.get("Content-Range", "").rpartition("/")[2])
 
 
 async def _count(answer: aiohttp.ClientResponse, watchdog: asyncio.Timeout) -> int:

@@ -83,6 +83,7 @@ class InternalError(RpcError):
 
     kind = "rpc.internal"
     code = -32603
+    default_hint = MoshidError.default_hint
 
 
 class DaemonError(MoshidError):

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 COMMIT: Final = "c0ffee" + "0" * 34
 SECRET: Final = "key=a%2Bb%3D&sig=~x"
+NOWHERE: Final = "http://127.0.0.1:9/x"
 PIECE_BYTES: Final = 16_384
 
 Headers = dict[str, str]
@@ -30,7 +31,8 @@ class Odd:
     ``length``: HEAD tells Content-Length; ``body``: how a body's end is told; ``whole_after``: the
     answers to a range that are honoured before all are 200 and the whole file; ``cut_at``: bytes
     after which the first bodies of a whole large file are cut, one after the other;
-    ``refuse_bytes``: 403 for an LFS file's bytes; ``refuse``: the answer to everything."""
+    ``refuse_bytes``: 403 for an LFS file's bytes; ``head``: HEAD is known; ``early``: what comes
+    before each answer; ``refuse``: the answer to everything."""
 
     bytes_at: str = "absolute"
     redirect: int = 302
@@ -53,6 +55,8 @@ class Odd:
     headers: Mapping[str, str] = field(default_factory=dict)
     token: str | None = None
     refuse_bytes: bool = False
+    head: bool = True
+    early: bytes = b""
     refuse: tuple[int, Mapping[str, str]] | None = None
 
 
@@ -96,6 +100,10 @@ class OddHub:
         self.port = self.other_port = 0
         self.seen: Counter[str] = Counter()
         """How often: "HEAD", "GET", "range", "whole", "token elsewhere"."""
+        self.wrong_sizes: list[int] = []
+        """What is told of the next LFS files instead."""
+        self.dead_places = 0
+        """So many redirects lead to where nobody is."""
         self.refused = asyncio.Event()
         """Set once bytes were refused."""
         self._cuts = 0
@@ -141,6 +149,8 @@ class OddHub:
         odd = repo.odd
         if odd.refuse is not None:
             return await _send(writer, request, odd, odd.refuse[0], dict(odd.refuse[1]))
+        if request.method == "HEAD" and not odd.head:
+            return await _send(writer, request, odd, 405, {"Allow": "GET"})
         at_hub = parts[0] != "bytes"
         if at_hub and odd.token and request.headers.get("authorization") != f"Bearer {odd.token}":
             return await _send(writer, request, odd, 401, {"X-Error-Code": "RepoNotFound"})
@@ -186,9 +196,13 @@ class OddHub:
         linked = sha256(content).hexdigest()
         headers |= {"X-Linked-Etag": odd.etag.format(linked)} if odd.linked_etag else {}
         headers |= {} if odd.linked_etag else {"ETag": odd.etag.format(linked)}
-        headers |= {"X-Linked-Size": str(len(content))} if odd.linked_size else {}
-        location = f"/bytes/{odd.hops}/{name}/{quote(path)}?{SECRET}"
-        return odd.redirect, headers | {"Location": self._at(odd, location)}, b"Found, over there"
+        size, self.wrong_sizes = self.wrong_sizes[:1] or [len(content)], self.wrong_sizes[1:]
+        headers |= {"X-Linked-Size": str(size[0])} if odd.linked_size else {}
+        location = self._at(odd, f"/bytes/{odd.hops}/{name}/{quote(path)}?{SECRET}")
+        if self.dead_places:
+            self.dead_places -= 1
+            location = NOWHERE
+        return odd.redirect, headers | {"Location": location}, b"Found, over there"
 
     def _at(self, odd: Odd, target: str) -> str:
         port = {"absolute": self.port, "other port": self.other_port}.get(odd.bytes_at)
@@ -271,7 +285,7 @@ async def _send(
     if not stays:
         head["connection"] = "close"
     lines = [f"{odd.version} {status} Whatever", *(f"{k}: {v}" for k, v in head.items())]
-    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    writer.write(odd.early + ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
     if request.method != "HEAD":
         stop = len(body) if cut_at is None else min(cut_at, len(body))
         for at in range(0, stop, PIECE_BYTES):

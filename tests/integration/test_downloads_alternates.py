@@ -85,7 +85,7 @@ async def test_an_alternate_that_is_of_no_use_is_passed_over(
 ) -> None:
     first, good = OddRepo(Odd(refuse_bytes=True), FILES), OddRepo(Odd(), FILES)
     bad = {
-        "bytes": OddRepo(Odd(hops=8), FILES),
+        "bytes": OddRepo(Odd(hops=20), FILES),
         "whole first": OddRepo(Odd(ranges=False, wrong_byte=True), FILES),
         "size": OddRepo(Odd(), {WEIGHTS: content(CHUNK, seed=6)}),
         "commit": OddRepo(Odd(), FILES, commit="b" * 40, older=()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,9 @@ ODD = {
     "long headers": Odd(headers={"Content-Security-Policy": "x" * 40_000}),
     "404 without codes": Odd(error_codes=False),
     "no listing": Odd(listing=False),
+    "no HEAD": Odd(head=False, length=False, linked_size=False),
+    "early hints": Odd(early=b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2),
+    "no HEAD, the Hub itself gives the bytes": Odd(head=False, bytes_at="here"),
 }
 
 
@@ -154,6 +158,7 @@ async def test_branches_tags_and_commits(tmp_path: Path, odd: Odd, revision: str
         (401, {}, DownloadNotFound),
         (404, {}, DownloadNotFound),
         (404, {"X-Error-Code": "RepoNotFound"}, DownloadNotFound),
+        (403, {"X-Error-Message": "Access to this resource is disabled."}, DownloadError),
     ],
 )
 async def test_a_no_is_told_by_its_kind(
@@ -161,6 +166,35 @@ async def test_a_no_is_told_by_its_kind(
 ) -> None:
     with pytest.raises(error):
         await fetch(tmp_path, OddRepo(Odd(refuse=(status, headers)), FILES))
+
+
+async def test_what_any_box_may_answer_is_believed_after_a_while(tmp_path: Path) -> None:
+    kinds = {400: DownloadError, 402: DownloadError, 410: DownloadNotFound, 451: DownloadError}
+    said = {"X-Error-Message": "because"}
+    repos = {f"org/{s}": OddRepo(Odd(refuse=(s, said)), FILES) for s in kinds}
+    async with (
+        OddHub(repos) as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, tmp_path / "cache")) as service,
+    ):
+        jobs = [(await service.start(f"org/{s}"))[0] for s in kinds]
+        done = await asyncio.gather(*(service.wait(j.id) for j in jobs))
+    for job, kind in zip(done, kinds.values(), strict=True):
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error.kind == kind.kind
+        assert "because" in job.error.message
+
+
+async def test_a_wrong_size_told_once_does_not_stay(tmp_path: Path) -> None:
+    repo = OddRepo(Odd(bytes_at="other port"), FILES)
+    async with (
+        OddHub({REPO: repo}) as hub,
+        running(make_service(tmp_path / "home", hub.endpoint, tmp_path / "cache")) as service,
+    ):
+        hub.wrong_sizes = [CHUNK]
+        job, _ = await service.start(REPO, files=["model.safetensors"])
+        job = await service.wait(job.id)
+        assert (job.state, job.bytes_total) == (JobState.DONE, len(WEIGHTS))
 
 
 @pytest.mark.parametrize(

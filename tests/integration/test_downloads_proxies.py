@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from moshid.demo.hub import DemoHub
 from moshid.downloads.states import JobState
-from tests.fakes.downloads import make_service, running
+from moshid.events import Bus
+from tests.fakes.downloads import make_service, running, until
 from tests.fakes.far_hub import CDN, HUB, FarHub, certify
 from tests.fakes.proxy import Proxy
+from tests.fakes.raw_web import RawWeb, answer
 from tests.fakes.repos import REPO, make_repo
 from tests.integration.test_downloads import assert_in_cache
 
@@ -82,3 +85,51 @@ async def test_no_proxy_where_none_is_wanted(tmp_path: Path, env: pytest.MonkeyP
         job = await service.wait(job.id)
         assert (job.state, job.retries) == (JobState.DONE, 0)
     assert_in_cache(folder, cache, WEIGHTS)
+
+
+@pytest.mark.parametrize("what", ["http url", "https url", "http hub", "https hub"])
+async def test_a_proxy_that_wants_a_login_is_named_and_not_hammered(
+    tmp_path: Path, env: pytest.MonkeyPatch, what: str
+) -> None:
+    scheme, _, kind = what.partition(" ")
+    async with RawWeb(lambda _a: answer(407, {"Proxy-Authenticate": "Basic realm=x"})) as proxy:
+        env.setenv(f"{scheme}_proxy", f"http://user:SECRET@127.0.0.1:{proxy.port}")
+        home, endpoint = tmp_path / "home", f"{scheme}://hub.invalid"
+        async with running(make_service(home, endpoint, tmp_path / "cache")) as service:
+            if kind == "hub":
+                job, _ = await service.start(REPO)
+            else:
+                url, output = f"{scheme}://files.invalid/f", str(tmp_path / "f")
+                job, _ = await service.urls.start(url, "0" * 64, output)
+            job = await service.wait(job.id)
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error.kind == "download.unauthorized"
+        assert f"127.0.0.1:{proxy.port} ({scheme.upper()}_PROXY)" in job.error.message
+        assert "SECRET" not in job.error.message
+        assert len(proxy.seen) == 4
+
+
+@pytest.mark.parametrize("kind", ["url", "hub"])
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_proxy_that_lets_nobody_through_is_named(
+    tmp_path: Path, env: pytest.MonkeyPatch, kind: str, there: bool
+) -> None:
+    bus = Bus()
+    async with RawWeb(lambda _a: answer(403, {"Connection": "close"})) as proxy:
+        place = f"127.0.0.1:{proxy.port}" if there else NOWHERE.removeprefix("http://")
+        env.setenv("https_proxy", f"http://{place}")
+        service = make_service(
+            tmp_path / "home", "https://hub.invalid", tmp_path / "cache", bus=bus
+        )
+        async with running(service):
+            told = asyncio.create_task(until(bus, lambda j: j.error is not None))
+            if kind == "hub":
+                await service.start(REPO)
+            else:
+                url, output = "https://files.invalid/f", str(tmp_path / "f")
+                await service.urls.start(url, "0" * 64, output)
+            shown = (await told).error
+    assert shown is not None
+    assert shown.kind == "download.network"
+    assert f"{place} (HTTPS_PROXY)" in shown.message

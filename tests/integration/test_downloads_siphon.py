@@ -149,7 +149,7 @@ async def test_a_limit_that_is_set_in_mid_chunk_is_not_owed_for_what_came_before
         url = f"{hub.endpoint}/{REPO}/resolve/main/{WEIGHTS}"
         async with fetch.engine.session.get(url, headers={"Range": chunk.range.header}) as answer:
             landing = ChunkLanding.begin(chunk)
-            await intake.take([landing], answer, chunk.offset, limits.watch(lambda: False))
+            await intake.take([landing], answer, chunk.range, limits.watch(lambda: False))
         rounds.cancel()
     limited_bytes = allowance.granted_bytes + allowance.charged_bytes
     assert 0 < limited_bytes < chunk.size, "what came freely is not owed"

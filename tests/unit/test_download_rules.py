@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, wait_s
+from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, told_size, wait_s
 from moshid.downloads.backoff import Backoff
 from moshid.downloads.entries import new_id
 from moshid.downloads.job import Job, JobError, JobFile
 from moshid.downloads.meter import Meter, count_refetched
 from moshid.downloads.plan import ByteRange
 from moshid.downloads.profiles import MIB, PROFILES, choose
+from moshid.downloads.refusals import Refusals
 from moshid.downloads.states import ACTIVE, FINISHED, TRANSITIONS, FileState, JobState, of_files
 from moshid.downloads.tally import Tally
 from moshid.downloads.tuner import Tuner
@@ -43,7 +44,9 @@ def test_the_exact_range_is_taken(status: int) -> None:
         {"Content-Length": "100"},
         RIGHT | {"Content-Range": "bytes 101-200/1000"},
         RIGHT | {"Content-Range": "bytes 100-199/1001"},
-        RIGHT | {"Content-Range": "bytes 100-199/*"},
+        RIGHT | {"Content-Range": "bytes 100-198/1000"},
+        RIGHT | {"Content-Range": "bytes 100-200/1000", "Content-Length": "101"},
+        RIGHT | {"Content-Range": "lines 100-199/1000"},
         RIGHT | {"Content-Length": "99"},
         RIGHT | {"Content-Encoding": "gzip"},
     ],
@@ -57,6 +60,57 @@ def test_a_body_need_not_tell_its_length() -> None:
     told = {"Content-Range": RIGHT["Content-Range"]}
     assert judge(206, told, WANT, TOTAL).verdict is Verdict.TAKE
     assert judge(200, {}, ByteRange(0, TOTAL), TOTAL).verdict is Verdict.TAKE
+
+
+@pytest.mark.parametrize("told", ["bytes 100-199/*", "Bytes 100-199/1000", "bytes  100-199 / 1000"])
+def test_a_range_may_be_told_in_other_words(told: str) -> None:
+    assert judge(206, RIGHT | {"Content-Range": told}, WANT, TOTAL).verdict is Verdict.TAKE
+
+
+def test_the_beginning_of_a_range_is_taken() -> None:
+    want, total = ByteRange(1000, 100_000), 200_000
+    told = {"Content-Range": "bytes 1000-50999/200000", "Content-Length": "50000"}
+    answer = judge(206, told, want, total)
+    assert (answer.verdict, answer.stop) == (Verdict.TAKE, 51_000)
+    for other in ["bytes 1001-50999/200000", "bytes 1000-50999/200001", "bytes 1000-100000/200000"]:
+        given = {"Content-Range": other}
+        assert judge(206, given, want, total).verdict is Verdict.WRONG
+    assert judge(206, told | {"Content-Length": "9"}, want, total).verdict is Verdict.WRONG
+    drip = {"Content-Range": "bytes 1000-1000/200000"}
+    assert judge(206, drip, want, total).verdict is Verdict.WRONG
+
+
+def test_a_file_of_another_size_is_known_as_one() -> None:
+    for status, headers in [
+        (206, {"Content-Range": "bytes 100-199/1001"}),
+        (200, {"Content-Length": "999"}),
+    ]:
+        assert judge(status, headers, WANT, TOTAL).other_size
+    page = {"Content-Length": "999", "Content-Type": "text/html"}
+    assert not judge(200, page, WANT, TOTAL).other_size
+
+
+def test_what_is_stored_encoded_is_taken_as_it_is() -> None:
+    stored = RIGHT | {"Content-Encoding": "x-gzip"}
+    assert judge(206, stored, WANT, TOTAL, "x-gzip").verdict is Verdict.TAKE
+    assert judge(206, stored, WANT, TOTAL, "br").verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("7", 7), (str(1 << 60), 1 << 60)]
+    + [(t, None) for t in (None, "", "-1", "*", str(2**63), "9" * 5000)],
+)
+def test_a_size_is_one_that_a_file_can_have(text: str | None, size: int | None) -> None:
+    assert told_size(text) == size
+
+
+def test_a_no_is_believed_after_a_few_with_growing_gaps() -> None:
+    refusals = Refusals()
+    assert [refusals.again("a") for _ in range(4)] == [0.5, 1.5, 4.5, None]
+    assert refusals.again("a") == refusals.again("b") == 0.5
+    refusals.over("a")
+    assert refusals.again("a") == 0.5
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "1000"}])
@@ -91,6 +145,7 @@ def test_other_statuses_never_give_bytes(status: int, verdict: Verdict) -> None:
         ({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
         ({"Retry-After": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0.0),
         ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
         ({"Retry-After": "999999999"}, WAIT_MAX_S),
         ({"RateLimit": '"resolvers";r=0;t=55'}, 55.0),
         ({"RateLimit": "nonsense"}, None),

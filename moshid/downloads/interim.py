@@ -1,0 +1,32 @@
+"""Lets requests pass over interim answers (103 Early Hints).
+
+http.client takes them for the last word, and what follows for the answer to the next question on
+that connection.
+"""
+
+from __future__ import annotations
+
+import http.client
+from http import HTTPStatus
+from typing import Any
+
+import urllib3.connection
+
+
+class LastWord(http.client.HTTPResponse):
+    """A response without those that come before it."""
+
+    def begin(self) -> None:
+        super().begin()
+        while self._is_interim():
+            self.headers: Any = None  # or it has begun already
+            super().begin()
+
+    def _is_interim(self) -> bool:
+        interim = HTTPStatus.CONTINUE <= self.status < HTTPStatus.OK
+        return interim and self.status != HTTPStatus.SWITCHING_PROTOCOLS
+
+
+def pass_over_interim_answers() -> None:
+    """For all connections of requests in this process."""
+    urllib3.connection.HTTPConnection.response_class = LastWord

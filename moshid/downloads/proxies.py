@@ -1,0 +1,34 @@
+"""Which proxy a URL is asked through, by the environment, and what to say when that refuses."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+LOGIN: Final = 407
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy, as a user knows it: its host and port, and the variable that names it; never the
+    password in there."""
+    parts = urlsplit(url)
+    scheme, proxies = parts.scheme.lower(), getproxies()
+    named = scheme if scheme in proxies else "all"
+    place = proxies.get(named)
+    if not place or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    shown = place.rpartition("@")[2].removeprefix(f"{urlsplit(place).scheme}://").rstrip("/")
+    return f"{shown} ({named.upper()}_PROXY)"
+
+
+def refusal(url: str, status: int) -> str:
+    """What a proxy's refusal says."""
+    proxy = proxy_for(url) or "on the way"
+    what = "wants a login" if status == LOGIN else "refuses the connection"
+    return f"the proxy {proxy} {what} ({status})"
+
+
+LOGIN_HINT: Final = (
+    "Put a right user and password into the variable named, restart the daemon, and resume."
+)

@@ -1,0 +1,127 @@
+"""URL jobs and servers that answer legally, but otherwise than most: the file arrives anyway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moshid.downloads.states import JobState
+from tests.fakes.downloads import running
+from tests.fakes.raw_web import Asked, RawWeb, answer, part
+from tests.fakes.url_jobs import FILE, RIGHT, SIZE, failed_by, place, service_at
+
+pytestmark = pytest.mark.asyncio
+
+CAP_BYTES = 50_000
+
+
+def capped(asked: Asked) -> bytes:
+    """Never more than so much at once."""
+    first, last = asked.range or (0, 0)
+    last = min(last, first + CAP_BYTES - 1, SIZE - 1)
+    told = {"Content-Range": f"bytes {first}-{last}/{SIZE}"}
+    return answer(206, told, FILE[first : last + 1])
+
+
+def ranged(asked: Asked, total: object = SIZE, unit: str = "bytes") -> bytes:
+    """The range, told otherwise; all of it where none was asked for."""
+    first, last = asked.range or (0, SIZE - 1)
+    return part(asked, {"Content-Range": f"{unit} {first}-{last}/{total}"})
+
+
+def cut(asked: Asked) -> bytes:
+    """Right headers, and a connection that ends after the first bytes of the body."""
+    whole = part(asked, {"Connection": "close"})
+    return whole[: 300 + CAP_BYTES]
+
+
+def rangeless(asked: Asked) -> bytes:
+    """416 to whoever asks for a range."""
+    return answer(416) if asked.range else part(asked)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        capped,
+        lambda a: ranged(a, "*"),
+        lambda a: ranged(a, SIZE if a.probes else "*"),
+        lambda a: ranged(a, unit="Bytes"),
+        lambda a: part(a, {"Content-Type": "text/html; charset=UTF-8"}),
+        lambda a: part(a, {"Content-Encoding": "x-gzip"}),
+        lambda a: part(a, {"Content-Encoding": "aws-chunked"}),
+        rangeless,
+    ],
+    ids=["capped", "no total", "no total later", "unit", "html", "x-gzip", "aws", "no ranges"],
+)
+async def test_the_file_arrives(tmp_path: Path, handler: Callable[[Asked], bytes]) -> None:
+    async with RawWeb(handler) as web, running(service_at(tmp_path)) as service:
+        job, _ = await service.urls.start(web.url(), RIGHT, str(place(tmp_path)))
+        job = await service.wait(job.id)
+    assert job.state is JobState.DONE
+    assert place(tmp_path).read_bytes() == FILE
+    assert job.bytes_refetched == 0
+    if handler is capped:
+        assert job.retries == 0, "a part of what was asked for is no setback"
+
+
+async def test_what_came_before_a_body_was_cut_is_kept(tmp_path: Path) -> None:
+    sent_bytes = 0
+
+    def counted(asked: Asked) -> bytes:
+        nonlocal sent_bytes
+        if asked.probes:
+            return part(asked)
+        told = cut(asked)
+        sent_bytes += len(told.partition(b"\r\n\r\n")[2])
+        return told
+
+    async with RawWeb(counted) as web, running(service_at(tmp_path)) as service:
+        job, _ = await service.urls.start(web.url(), RIGHT, str(place(tmp_path)))
+        assert (await service.wait(job.id)).state is JobState.DONE
+    assert sent_bytes == SIZE, "each byte was sent once"
+
+
+FINAL = {
+    "400": (answer(400), "download.error"),
+    "402": (answer(402), "download.error"),
+    "405": (answer(405), "download.error"),
+    "406": (answer(406), "download.error"),
+    "410": (answer(410), "download.not_found"),
+    "451": (answer(451), "download.error"),
+    "501": (answer(501), "download.error"),
+    "505": (answer(505), "download.error"),
+    "circle": (answer(302, {"Location": "/circle"}), "download.error"),
+    "ftp": (answer(302, {"Location": "ftp://127.0.0.1/x"}), "download.error"),
+    "nowhere": (answer(302), "download.error"),
+    "no-place": (answer(302, {"Location": "http://[bad"}), "download.error"),
+}
+
+
+async def test_a_no_is_believed_after_a_few(tmp_path: Path) -> None:
+    """Each by its kind; one that is given a few times only does no harm."""
+    place(tmp_path)
+    asked = Counter[str]()
+
+    def refusing(a: Asked) -> bytes:
+        name = a.target[1:]
+        asked[name] += 1
+        if name in FINAL:
+            return FINAL[name][0]
+        return answer(400) if asked[name] <= 2 else part(a)
+
+    async with RawWeb(refusing) as web, running(service_at(tmp_path)) as service:
+        jobs = {}
+        for name in [*FINAL, "well"]:
+            output = str(tmp_path / "out" / name)
+            jobs[name] = (await service.urls.start(web.url(f"/{name}"), RIGHT, output))[0]
+        await asyncio.gather(*(service.wait(j.id) for j in jobs.values()))
+        ended = {name: service.get(j.id) for name, j in jobs.items()}
+    assert ended.pop("well").state is JobState.DONE
+    for name, job in ended.items():
+        assert (job.state, failed_by(job)) == (JobState.FAILED, FINAL[name][1]), name
+        assert name == "circle" or asked[name] == 4, "no hammering"
