@@ -163,15 +163,14 @@ class Partial:
         written += self.write(offset + written, [blocks], self._direct_fd) if blocks else 0
         return written + (self.write(offset + written, [tail]) if tail else 0)
 
-    def sync(self) -> None:
-        """Return when all that was written survives a power cut.
+    def sync(self) -> bool:
+        """Return when all that was written survives a power cut; whether it ``is_in_place``.
 
         Raises:
-            FileNotFoundError: the file has lost its name, and will not survive anything.
             OSError: the disk cannot keep it; nobody knows how much of it is lost.
         """
         sync(self.fd)
-        self.check_place()
+        return self.is_in_place()
 
     def check_place(self) -> None:
         """Raises FileNotFoundError: see ``is_in_place``."""

@@ -104,7 +104,7 @@ class Keeper:
         if not marks or self._lost:
             return
         try:
-            await self._engine.on_disk(self._partial.sync)
+            in_place = await self._engine.on_disk(self._partial.sync)
         except MoshidError:
             self._lost = True
             raise
@@ -121,6 +121,8 @@ class Keeper:
             for mark, row in zip(marks.values(), kept, strict=True):
                 self._adopt(mark.chunk, row)
             self._kept.notify_all()
+        if not in_place:  # what is kept is so in a file that may come back, as its folder may
+            await self._engine.on_disk(self._partial.check_place)
 
     def _adopt(self, chunk: Chunk, row: Chunk) -> None:
         was_done = chunk.done

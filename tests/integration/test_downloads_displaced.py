@@ -71,8 +71,9 @@ def test_what_an_open_file_holds_is_put_back_unless_another_has_the_place(
     partial.sync()
     partial.path.unlink()
     assert not partial.is_in_place()
+    assert not partial.sync()
     with pytest.raises(FileNotFoundError):
-        partial.sync()
+        partial.check_place()
     if taken:
         partial.path.write_bytes(b"theirs")
     assert put_back(partial) is not taken

@@ -163,11 +163,11 @@ class Recording(Partial):
     steps: list[str]
     fail = False
 
-    def sync(self) -> None:
+    def sync(self) -> bool:
         self.steps.append("sync")
         if self.fail:
             raise OSError(28, "No space left on device")
-        super().sync()
+        return super().sync()
 
 
 @pytest.mark.asyncio
