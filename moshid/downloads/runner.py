@@ -159,10 +159,12 @@ class JobRunner:
 
     async def _look(self) -> list[JobFile]:
         """The files that are not where they belong; the ledger calls none of them done any more,
-        besides a URL's, whose output is the job's own for good once it was done."""
-        lacking = await standing.lacking(self._engine, self._job)
-        for file in lacking if self._engine.shelf.shared else ():
-            if file.state is FileState.DONE:
+        besides a URL's while its output is there: the job may replace what it made."""
+        shelf, job = self._engine.shelf, self._job
+        lacking = await standing.lacking(self._engine, job)
+        for file in lacking:
+            there = await self._engine.on_disk(_exists, shelf.blob(job.repo, file.digest))
+            if file.state is FileState.DONE and (shelf.shared or not there):
                 await self._record(file, FileState.QUEUED)
         return lacking
 

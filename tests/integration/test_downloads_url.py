@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moshid.demo.hub import DemoHub
-from moshid.downloads.states import JobState
+from moshid.downloads.states import FileState, JobState
 from moshid.errors import OutputUnusable
 from moshid.events import Bus
 from tests.fakes.downloads import make_service, running, until
@@ -177,6 +177,25 @@ async def test_cancel_deletes_its_own_partial_only(tmp_path: Path) -> None:
             assert (again.id, created) == (first.id, False)
             assert (await service.wait(first.id)).state is JobState.DONE
     assert output.read_bytes() == other.read_bytes() == FILE
+
+
+async def test_a_fetch_of_a_deleted_output_that_is_cancelled_is_not_shown_as_done(
+    tmp_path: Path,
+) -> None:
+    output, bus = place(tmp_path), Bus()
+    with WebFiles(FILE, hold_after=600_000) as web:
+        web.go.set()
+        async with running(service_at(tmp_path, bus=bus)) as service:
+            job, _ = await service.urls.start(web.url(), RIGHT, str(output))
+            await service.wait(job.id)
+            output.unlink()
+            web.go.clear()
+            partly = asyncio.create_task(until(bus, lambda j: j.bytes_done < SIZE))
+            await service.urls.start(web.url(), RIGHT, str(output))
+            await partly
+            job = await service.cancel(job.id)
+            assert ([f.state for f in job.files], job.bytes_done) == ([FileState.QUEUED], 0)
+            web.go.set()
 
 
 async def test_one_flipped_byte_costs_one_chunk(tmp_path: Path) -> None:
