@@ -19,7 +19,7 @@ from moshid.downloads.job import Job, JobError
 from moshid.downloads.ledger import JobRow, Ledger
 from moshid.downloads.meter import count_refetched, counters_of
 from moshid.downloads.output import output_of
-from moshid.downloads.runner import load_files
+from moshid.downloads.remembered import load_files
 from moshid.downloads.site import site_of
 from moshid.downloads.states import ACTIVE, FINISHED, JobState, may_follow
 from moshid.downloads.terms import SAME, Priority, Terms

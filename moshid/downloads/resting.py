@@ -12,7 +12,7 @@ from pathlib import Path
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job
 from moshid.downloads.ledger import Counters, Ledger
-from moshid.downloads.runner import load_files
+from moshid.downloads.remembered import load_files
 from moshid.downloads.states import FileState, JobState
 from moshid.downloads.volume import allocated_bytes, free_bytes_at, is_one_volume, room_for
 from moshid.errors import (

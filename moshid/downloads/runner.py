@@ -23,10 +23,10 @@ from moshid.downloads.job import Job, JobFile, by_blob
 from moshid.downloads.ledger import FileRow, Ledger
 from moshid.downloads.meter import Meter
 from moshid.downloads.pace import Gate
-from moshid.downloads.plan import bytes_done
 from moshid.downloads.probe import Prober
 from moshid.downloads.profiles import Profile
 from moshid.downloads.reach import Reach
+from moshid.downloads.remembered import load_files
 from moshid.downloads.remote import Resized
 from moshid.downloads.room import open_with_room
 from moshid.downloads.route import Route
@@ -163,7 +163,7 @@ class JobRunner:
         shelf, job = self._engine.shelf, self._job
         lacking = await standing.lacking(self._engine, job)
         for file in lacking:
-            there = await self._engine.on_disk(_exists, shelf.blob(job.repo, file.digest))
+            there = await self._engine.on_disk(os.path.exists, shelf.blob(job.repo, file.digest))
             if file.state is FileState.DONE and (shelf.shared or not there):
                 await self._record(file, FileState.QUEUED)
         return lacking
@@ -286,33 +286,3 @@ async def write_refs(engine: Engine, job: Job) -> None:
     """Say in the cache that the revisions which the job stands for are at its commit."""
     for revision in await engine.ledger.call(Ledger.refs, job.id):
         await engine.on_disk(engine.shelf.write_ref, job.repo, revision, job.commit)
-
-
-async def load_files(engine: Engine, job: Job) -> None:
-    """Bring the job's files and sums up to what the ledger knows."""
-    known = {(f.path, f.digest, f.size): f for f in job.files}
-    job.files = []
-    for row in await engine.ledger.call(Ledger.files, job.id):
-        file = known.get((row.path, row.etag, row.size)) or await _load_file(engine, job.repo, row)
-        file.state = FileState(row.state)
-        if file.state is FileState.DONE:
-            file.bytes_done = file.size
-        job.files.append(file)
-    job.bytes_total = sum(f.size for f in job.files)
-    job.bytes_done = sum(f.bytes_done for f in job.files)
-
-
-async def _load_file(engine: Engine, repo: str, row: FileRow) -> JobFile:
-    """A file with what the ledger knows of its blob, if that is still there."""
-    file = JobFile(row.path, row.size, row.etag)
-    shelf = engine.shelf
-    if await engine.disk.run(_exists, shelf.blob(repo, row.etag), shelf.partial(row.etag)):
-        chunks = await engine.ledger.call(Ledger.chunks, shelf.key(row.etag))
-        file.bytes_done = bytes_done(chunks)
-        file.chunks_total, file.chunks_done = len(chunks), sum(c.done for c in chunks)
-    return file
-
-
-def _exists(*paths: Path) -> bool:
-    """Whether one of them is there, as far as can be seen. Blocking."""
-    return any(os.path.exists(p) for p in paths)
