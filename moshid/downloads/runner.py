@@ -109,7 +109,7 @@ class JobRunner:
         except* Resized as e:
             await self._engine.ledger.call(Ledger.unresolve, self._job.id)
             hint = "It is asked for anew, by itself; what has come is kept."
-            raise DownloadWaits(str(e.exceptions[0]), hint=hint) from e
+            raise DownloadWaits("another size is told than before", hint=hint) from e
         finally:
             self._meter.stop()
             await self._route.aftermath.close()
