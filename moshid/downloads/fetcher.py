@@ -30,6 +30,7 @@ from moshid.downloads.meter import Meter
 from moshid.downloads.plan import ByteRange, Chunk
 from moshid.downloads.profiles import Profile
 from moshid.downloads.redirects import get
+from moshid.downloads.room import Room
 from moshid.downloads.route import Route
 from moshid.downloads.setback import Setback
 from moshid.downloads.source import Link, Source
@@ -63,6 +64,7 @@ class Fetcher:
     """Chunks that a connection is at."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """There was a moment when it was at none."""
+    room: Room = field(default_factory=Room)
 
     @property
     def in_a_hurry(self) -> bool:
@@ -77,9 +79,13 @@ class Fetcher:
                 chunk = self.work.popleft()
                 if not await self.fetch(chunk):
                     self.work.append(chunk)
+                elif not self.work:
+                    self.room.make()
             elif not self.coming:
                 return
-            elif not await self.help():
+            elif await self.help():
+                self.room.make()
+            else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HELP_AGAIN_S):
                         await self.over.wait()
@@ -154,6 +160,8 @@ class Fetcher:
                 if came_bytes > 0:
                     backoff.reset()
                 if not self._tell(link, missing, before, suspect, e.wait_s):
+                    if e.busy and suspect is not None:
+                        return True  # whose tail it is can go on with it at once
                     await self._wait(e, backoff, came_bytes)
             else:
                 self._tell(link, missing, before, suspect)
@@ -209,7 +217,10 @@ class Fetcher:
             wait_s = backoff.next_s()
             wait_s = 0.0 if first and setback.renewed else wait_s
         log.info("trying again", extra={"why": setback.reason, "wait_s": round(wait_s, 2)})
-        await asyncio.sleep(wait_s)
+        if not setback.busy:
+            await asyncio.sleep(wait_s)
+        elif await self.room.wait(wait_s):
+            backoff.reset()  # the server may not know yet that the other one has left
 
     async def _attempt(self, landings: Sequence[Landing], link: Link, in_one_piece: bool) -> None:
         """One GET of what is left of the landings; ``in_one_piece``: out of the whole file, if need
@@ -271,5 +282,10 @@ class Fetcher:
         """Raise what an answer without the bytes means."""
         renewed = verdict.verdict is Verdict.RENEW
         self.source.refused(link, verdict)
-        trouble = verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE)
-        raise Setback(verdict.reason, wait_s=verdict.wait_s, trouble=trouble, renewed=renewed)
+        raise Setback(
+            verdict.reason,
+            wait_s=verdict.wait_s,
+            trouble=verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE),
+            renewed=renewed,
+            busy=verdict.verdict is Verdict.WAIT,
+        )

@@ -166,10 +166,8 @@ class Ledger:
             db.execute("DELETE FROM files WHERE job_id = ? AND ?", (job_id, resolved))
 
     def unresolve(self, job_id: str) -> None:
-        """What a job is to fetch, and has not fetched yet, is to be asked for anew."""
-        with self._transaction() as db:
-            db.execute("UPDATE wants SET resolved = 0 WHERE job_id = ?", (job_id,))
-            db.execute("DELETE FROM files WHERE job_id = ? AND state != 'done'", (job_id,))
+        """What a job is to fetch is to be asked for anew; until then it is as it was."""
+        self._db.execute("UPDATE wants SET resolved = 0 WHERE job_id = ?", (job_id,))
 
     def add_want(self, job_id: str, want: Want) -> bool:
         """Add to what a job is to fetch; False if it was asked for before."""
@@ -186,7 +184,8 @@ class Ledger:
         """Enter the files that a want means; those known keep their state."""
         with self._transaction() as db:
             db.executemany(
-                "INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (job_id, path)"
+                " DO UPDATE SET etag = excluded.etag, size = excluded.size",
                 [(job_id, f.path, f.etag, f.size, f.state) for f in files],
             )
             db.execute(

@@ -1,42 +1,34 @@
-"""Room for a blob on its volume: looked for before anything is written there."""
+"""Room at a server that allows few connections: who was refused one waits, who needs his no more
+makes room. Owns the order of those who wait.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from moshid.downloads.disk import Partial
-from moshid.downloads.engine import Engine, check_present
-from moshid.downloads.volume import allocated_bytes, room_for
-from moshid.errors import DiskFull
+import asyncio
+from collections import deque
+from contextlib import suppress
 
 
-async def open_with_room(
-    engine: Engine,
-    repo: str,
-    etag: str,
-    size: int,
-    margin_bytes: int,
-    plain: Sequence[Path] = (),
-) -> Partial:
-    """The partial file of a digest, out of what the shelf has of it, or ``plain`` files that lie
-    elsewhere; ``margin_bytes``: see Parts.
+class Room:
+    """Of one file. Belongs to one event loop."""
 
-    Raises:
-        VolumeMissing: its volume is not mounted now.
-        DiskFull: there is not enough room, and nothing was written.
-        PartialLocked: somebody else is writing it.
-        DownloadError: what else keeps it from being opened.
-    """
-    shelf = engine.shelf
-    await check_present(engine)
-    need = size - await engine.on_disk(allocated_bytes, shelf.partial(etag))
-    free = await engine.on_disk(engine.volume.free_bytes)
-    wanted = room_for(need, margin_bytes)
-    if need > 0 and free < wanted:
-        raise DiskFull(
-            f"{wanted / 1e6:,.1f} MB are needed on the volume of {shelf.name} (with a small "
-            f"reserve), {free / 1e6:,.1f} MB are free"
-        )
-    await engine.on_disk(shelf.seed, repo, etag, size, plain)
-    return await engine.open_partial(etag, size)
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Event] = deque()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for so long, or until there is room; whether there is."""
+        room = asyncio.Event()
+        self._waiting.append(room)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await room.wait()
+        finally:
+            if not room.is_set():
+                self._waiting.remove(room)
+        return room.is_set()
+
+    def make(self) -> None:
+        """A connection has nothing left to do: who has waited longest may try at once."""
+        if self._waiting:
+            self._waiting.popleft().set()

@@ -17,6 +17,7 @@ from moshid.downloads import standing
 from moshid.downloads.allowance import Unlimited
 from moshid.downloads.backoff import Outage
 from moshid.downloads.disk import Partial
+from moshid.downloads.disk_room import open_with_room
 from moshid.downloads.displaced import put_back
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobFile, by_blob
@@ -28,7 +29,6 @@ from moshid.downloads.profiles import Profile
 from moshid.downloads.reach import Reach
 from moshid.downloads.remembered import load_files
 from moshid.downloads.remote import Resized
-from moshid.downloads.room import open_with_room
 from moshid.downloads.route import Route
 from moshid.downloads.source import Patience, Source
 from moshid.downloads.stall import Stalls
@@ -117,7 +117,7 @@ class JobRunner:
         except* Resized as e:
             await self._engine.ledger.call(Ledger.unresolve, self._job.id)
             hint = "It is asked for anew, by itself; what has come is kept."
-            raise DownloadWaits(str(e.exceptions[0]), hint=hint) from e
+            raise DownloadWaits("another size is told than before", hint=hint) from e
         finally:
             self._meter.stop()
             await self._route.aftermath.close()

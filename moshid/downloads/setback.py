@@ -12,7 +12,7 @@ class Setback(Exception):
     """An attempt failed. ``wait_s``: the server asked for so much patience; ``trouble``: the bytes
     or the line may be to blame; ``unreachable``: nobody answered at all; ``renewed``: the link was
     no longer good, and there will be another; ``stalled``: it took its time already; ``fresh``: who
-    named the link had answered just before."""
+    named the link had answered just before; ``busy``: the server has no room for so many."""
 
     def __init__(
         self,
@@ -24,6 +24,7 @@ class Setback(Exception):
         renewed: bool = False,
         stalled: bool = False,
         fresh: bool = False,
+        busy: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -33,6 +34,7 @@ class Setback(Exception):
         self.renewed = renewed
         self.stalled = stalled
         self.fresh = fresh
+        self.busy = busy
 
     def says_line_is_down(self, failures: int) -> bool:
         """Whether nobody need try for a while, after so many failures in a row before it."""

@@ -119,7 +119,7 @@ class WebHub:
             raise DownloadNetwork("the server tells no size of the file that could be right")
         if status not in (200, 206, 416):
             raise DownloadNetwork(f"the server answered {status}", wait_s=wait_s(headers))
-        if status == 206:
+        if status != 200:
             return  # a range is one of the file as it is stored, whatever its headers call it
         if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise DownloadNetwork("the server encodes the file, though asked not to")

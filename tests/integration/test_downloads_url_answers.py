@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from moshid.downloads.states import JobState
-from tests.fakes.downloads import running
+from tests.fakes.downloads import QUICK, make_service, running
 from tests.fakes.raw_web import Asked, RawWeb, answer, part
-from tests.fakes.url_jobs import FILE, RIGHT, SIZE, failed_by, place, service_at
+from tests.fakes.url_jobs import CHUNK_BYTES, FILE, RIGHT, SIZE, failed_by, place, service_at
 
 pytestmark = pytest.mark.asyncio
 
@@ -125,3 +126,22 @@ async def test_a_no_is_believed_after_a_few(tmp_path: Path) -> None:
     for name, job in ended.items():
         assert (job.state, failed_by(job)) == (JobState.FAILED, FINAL[name][1]), name
         assert name == "circle" or asked[name] == 4, "no hammering"
+
+
+async def test_who_was_refused_a_connection_takes_the_place_of_who_is_done(tmp_path: Path) -> None:
+    """Though the wait it was to have is long."""
+    once = {CHUNK_BYTES, 2 * CHUNK_BYTES}
+
+    def crowded(asked: Asked) -> bytes:
+        start = asked.range[0] if asked.range else 0
+        if start in once:
+            once.remove(start)
+            return answer(503)
+        return part(asked)
+
+    slow = {n: replace(p, retry_first_s=120.0, retry_max_s=120.0) for n, p in QUICK.items()}
+    service = make_service(tmp_path / "home", "http://127.0.0.1:9", tmp_path / "c", profiles=slow)
+    async with RawWeb(crowded) as web, running(service), asyncio.timeout(20):
+        job, _ = await service.urls.start(web.url(), RIGHT, str(place(tmp_path)))
+        assert (await service.wait(job.id)).state is JobState.DONE
+    assert place(tmp_path).read_bytes() == FILE

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from moshid.downloads.states import JobState
+from moshid.errors import DigestMismatch
 from tests.fakes.downloads import running
 from tests.fakes.raw_web import Asked, RawWeb, answer, part
 from tests.fakes.url_jobs import FILE, RIGHT, SIZE, failed_by, place, service_at
@@ -70,3 +71,24 @@ async def test_an_empty_file_may_be_what_is_wanted(tmp_path: Path) -> None:
     async with RawWeb(lambda _a: answer(200)) as web, running(service_at(tmp_path)) as service:
         job, _ = await service.urls.start(web.url(), sha256(b"").hexdigest(), str(place(tmp_path)))
         assert (await service.wait(job.id)).state is JobState.DONE
+
+
+async def test_a_file_that_has_changed_ends_a_repair(tmp_path: Path) -> None:
+    """The new size is believed; the digest, which is still the old one, has the last word."""
+    content = FILE
+    async with (
+        RawWeb(lambda a: part(a, content=content)) as web,
+        running(service_at(tmp_path)) as service,
+    ):
+        job, _ = await service.urls.start(web.url(), RIGHT, str(place(tmp_path)))
+        await service.wait(job.id)
+        content = OLDER
+        damaged = bytearray(FILE)
+        damaged[5] ^= 1
+        place(tmp_path).write_bytes(damaged)
+        with pytest.raises(DigestMismatch):
+            await service.verify(job.id, repair=True)
+        content = FILE
+        await service.resume(job.id)
+        assert (await service.wait(job.id)).state is JobState.DONE
+    assert place(tmp_path).read_bytes() == FILE

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from moshid.downloads.cache import Cache
+from moshid.downloads.disk_room import open_with_room
 from moshid.downloads.engine import check_present
 from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import Blob, Ledger
 from moshid.downloads.mounts import known_mount, look_again
 from moshid.downloads.resting import may_go_on
-from moshid.downloads.room import open_with_room
 from moshid.downloads.tally import Tally
 from moshid.downloads.volume import (
     FolderVolume,
