@@ -167,9 +167,9 @@ def test_a_newer_ledger_is_left_alone(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--set", "log_keep=many"], 1, "log_keep"),
-        (["--set", "nonsense"], 1, "NAME=VALUE"),
-        (["--log-level", "loud"], 1, "none of debug"),
+        (["--set", "log_keep=many"], 2, "log_keep"),
+        (["--set", "nonsense"], 2, "NAME=VALUE"),
+        (["--log-level", "loud"], 2, "none of debug"),
         (["--socket", "/tmp/" + "x" * 120], 1, "limit"),
         (["--no-such-flag"], 2, "unrecognized"),
     ],
