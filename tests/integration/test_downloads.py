@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from huggingface_hub import hf_hub_download, scan_cache_dir
 
 from moshid.demo.hub import DemoHub
@@ -332,11 +333,26 @@ async def test_another_programs_database_is_no_ledger(tmp_path: Path) -> None:
             pass
 
 
+class Held(DemoHub):
+    """Gives three ranges of the weights, and the rest once it may ``go`` on."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go = asyncio.Event()
+        self._asked = 0
+
+    async def _object(self, request: web.Request) -> web.StreamResponse:
+        self._asked += self._by_sha256[request.match_info["sha256"]].size == SIZE
+        if self._asked > 3:
+            await self.go.wait()
+        return await super()._object(request)
+
+
 async def test_two_homes_share_one_partial_in_turn(tmp_path: Path) -> None:
     folder, cache = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache"
     first_bus, second_bus = Bus(), Bus()
     async with (
-        DemoHub(tmp_path / "hub", rate_bps=4_000_000) as hub,
+        Held(tmp_path / "hub") as hub,
         running(make_service(tmp_path / "a", hub.endpoint, cache, bus=first_bus)) as first,
         running(make_service(tmp_path / "b", hub.endpoint, cache, bus=second_bus)) as second,
     ):
@@ -346,6 +362,7 @@ async def test_two_homes_share_one_partial_in_turn(tmp_path: Path) -> None:
         await moving
         job_b, _ = await second.start(REPO)
         await locked
+        hub.go.set()
         done_a, done_b = await asyncio.gather(first.wait(job_a.id), second.wait(job_b.id))
         assert done_a.state is done_b.state is JobState.DONE
         assert done_b.bytes_fetched < 10_000
