@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from moshid.downloads.disk import Partial
+from moshid.downloads.volume import free_bytes_at
 
 COPY_BYTES: Final = 4 << 20
 
@@ -29,7 +30,10 @@ def put_back(partial: Partial) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with new.open("wb") as copy:
-                for start, stop in written(partial.fd, partial.size):
+                stretches = list(written(partial.fd, partial.size))
+                if sum(stop - start for start, stop in stretches) > free_bytes_at(path.parent):
+                    raise OSError(errno.ENOSPC, "there is no room for it twice")
+                for start, stop in stretches:
                     _copy(partial.fd, copy.fileno(), start, stop)
                 copy.truncate(partial.size)
             os.link(new, path)  # unless there is a file again: somebody else's

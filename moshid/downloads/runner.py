@@ -144,7 +144,7 @@ class JobRunner:
 
     async def _bring_all(self) -> None:
         """Until all is there: what a job had done may be deleted while it does the rest."""
-        lacking = await self._look()
+        await self._look()
         for _ in range(ROUNDS_MAX):
             self._show(self._job.files, FileState.QUEUED)
             async with asyncio.TaskGroup() as group:

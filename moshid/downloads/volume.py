@@ -1,10 +1,13 @@
-"""The volume that holds the files: is it there, how much room has it. Owns the seam for tests."""
+"""The volume that holds the files: is it there, how much room has it. Owns the seam for tests.
+
+It asks by ``os.path``, which says no where a path cannot even be looked at (a dead network mount, a
+folder of somebody else's); ``Path`` raises there.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -54,9 +57,9 @@ class MountedVolume:
         self.mount_point = mount_point
 
     def present(self) -> bool:
-        if _is(Path.is_mount, self.mount_point):
+        if os.path.ismount(self.mount_point):
             return _is_readable(self.mount_point)
-        return _is(Path.is_dir, self.folder / ".locks" / "moshid")
+        return os.path.isdir(self.folder / ".locks" / "moshid")
 
     def free_bytes(self) -> int:
         return free_bytes_at(self.folder)
@@ -74,7 +77,7 @@ class FolderVolume:
         self._folder = folder
 
     def present(self) -> bool:
-        return _is(Path.is_dir, self._folder)
+        return os.path.isdir(self._folder)
 
     def free_bytes(self) -> int:
         return free_bytes_at(self._folder)
@@ -91,7 +94,7 @@ def free_bytes_at(folder: Path) -> int:
 
 def nearest(folder: Path) -> Path:
     """The folder, or its nearest parent that exists."""
-    while not _is(Path.exists, folder) and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 
@@ -107,7 +110,7 @@ def is_one_volume(a: Path, b: Path) -> bool:
 def mount_point_of(folder: Path) -> Path:
     """Where the volume that holds the folder is mounted."""
     at = nearest(folder.absolute()).resolve()
-    while not _is(Path.is_mount, at) and at != at.parent:
+    while not os.path.ismount(at) and at != at.parent:
         at = at.parent
     return at
 
@@ -140,14 +143,6 @@ def stat_of(path: Path) -> tuple[int, int, int] | None:
         stat = path.stat()
         return stat.st_size, stat.st_mtime_ns, stat.st_ino
     return None
-
-
-def _is(question: Callable[[Path], bool], path: Path) -> bool:
-    """The answer; no, where the path cannot even be looked at."""
-    try:
-        return question(path)
-    except OSError:
-        return False
 
 
 def _is_readable(folder: Path) -> bool:

@@ -112,13 +112,13 @@ def metadata_of(source: Source, quality: str, digests: dict[str, str]) -> dict[s
 def find(folder: Path, source: Source, quality: str) -> Copy | None:
     """The copy of ``source`` as ``quality`` that can be used, if there is one."""
     path = copy_path(folder, source, quality)
-    copy = _read(path) if _is_file(path) else None
+    copy = _read(path) if os.path.isfile(path) else None
     return copy if copy is not None and not copy.stale and copy.quality == quality else None
 
 
 def copies(folder: Path) -> list[Copy]:
     """All copies, also those that are of no use any more."""
-    return [_read(path) for path in _in(folder, "*.safetensors") if _is_file(path)]
+    return [_read(path) for path in _in(folder, "*.safetensors") if os.path.isfile(path)]
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
@@ -134,13 +134,6 @@ def _in(folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern))
     except OSError:
         return []
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def digest(view: memoryview) -> str:

@@ -7,7 +7,6 @@ a client which leans on one server's habits is found out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,6 +14,9 @@ from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from typing import Final, Self
 from urllib.parse import quote, unquote, urlsplit
+
+from tests.fakes.hell_wire import Request, read_request
+from tests.fakes.raw_server import RawServer
 
 COMMIT: Final = "c0ffee" + "0" * 34
 SECRET: Final = "key=a%2Bb%3D&sig=~x"
@@ -78,24 +80,11 @@ class OddRepo:
         return revision if revision in self.older else None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request, its header names in lower case."""
-
-    method: str
-    target: str
-    headers: Headers
-
-    @property
-    def path(self) -> str:
-        """The path, decoded."""
-        return unquote(urlsplit(self.target).path)
-
-
-class OddHub:
+class OddHub(RawServer):
     """Serves ``repos`` (by name) on two ports of loopback until the block is left."""
 
     def __init__(self, repos: Mapping[str, OddRepo]) -> None:
+        super().__init__()
         self.repos = dict(repos)
         self.port = self.other_port = 0
         self.seen: Counter[str] = Counter()
@@ -107,8 +96,6 @@ class OddHub:
         self.refused = asyncio.Event()
         """Set once bytes were refused."""
         self._cuts = 0
-        self._servers: list[asyncio.Server] = []
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def endpoint(self) -> str:
@@ -116,27 +103,13 @@ class OddHub:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        for _ in range(2):
-            self._servers.append(await asyncio.start_server(self._connected, "127.0.0.1", 0))
-        self.port, self.other_port = (s.sockets[0].getsockname()[1] for s in self._servers)
+        self.port = await self._listen("127.0.0.1")
+        self.other_port = await self._listen("127.0.0.1")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        for server in self._servers:
-            server.close()
-        for writer in self._open.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._open)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = writer
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._answer(await _read(reader), writer):
-                pass
-        writer.close()
-        del self._open[task]
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        request = await read_request(reader)
+        return request is not None and await self._answer(request, writer)
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         """Answer once; whether the connection stays open."""
@@ -257,13 +230,6 @@ def etag_of(path: str, content: bytes) -> str:
 
 def _is_large(path: str) -> bool:
     return path.endswith((".safetensors", ".bin"))
-
-
-async def _read(reader: asyncio.StreamReader) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    method, target, _version = head[0].split(" ")
-    fields = (line.partition(":") for line in head[1:] if line)
-    return Request(method, target, {k.strip().lower(): v.strip() for k, _, v in fields})
 
 
 async def _send(

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Self
 
+from tests.fakes.hell_wire import Request, read_request
+from tests.fakes.raw_server import RawServer
 from tests.fakes.url_jobs import FILE
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, its header names in lower case."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
+class Asked(Request):
+    """A request for a file, or a part of it."""
 
     @property
     def range(self) -> tuple[int, int] | None:
@@ -34,48 +29,30 @@ class Asked:
 Handler = Callable[[Asked], bytes]
 
 
-class RawWeb:
+class RawWeb(RawServer):
     """Answers with ``handler``'s bytes until the block is left; closes a connection after an answer
     that says so."""
 
     def __init__(self, handler: Handler, host: str = "127.0.0.1") -> None:
+        super().__init__()
         self.handler = handler
         self.seen: list[Asked] = []
         self._host = host
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def url(self, target: str = "/file.bin") -> str:
         """The address of a target."""
         return f"http://{self._host}:{self.port}{target}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, self._host, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listen(self._host)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._open.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._open)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = writer
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._answer(reader, writer):
-                pass
-        writer.close()
-        del self._open[task]
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        method, target, _version = head[0].split(" ")
-        fields = (line.partition(":") for line in head[1:] if line)
-        asked = Asked(method, target, {k.strip().lower(): v.strip() for k, _, v in fields})
-        self.seen.append(asked)
-        told = self.handler(asked)
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        request = await read_request(reader)
+        if request is None:
+            return False
+        self.seen.append(Asked(request.method, request.target, request.headers))
+        told = self.handler(self.seen[-1])
         writer.write(told)
         await writer.drain()
         return b"connection: close" not in told.partition(b"\r\n\r\n")[0].lower()

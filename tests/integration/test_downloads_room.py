@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from moshid.demo.hub import DemoHub
+from moshid.downloads.disk import Partial
+from moshid.downloads.displaced import put_back
 from moshid.downloads.job import Job
 from moshid.downloads.opening import Parts
 from moshid.downloads.states import JobState
@@ -230,3 +232,12 @@ async def test_an_unplugged_volume_is_not_an_empty_cache(tmp_path: Path) -> None
         (tmp_path / "unplugged").rename(cache)
         assert (await service.verify(REPO)).ok
     assert_in_cache(folder, cache, WEIGHTS, "config.json")
+
+
+def test_what_was_deleted_is_not_put_back_onto_a_volume_without_room(tiny_volume: Path) -> None:
+    partial = Partial.open(tiny_volume / "x.part", 6 * MIB)
+    partial.write(0, [b"x" * (6 * MIB)])
+    partial.path.unlink()
+    assert not put_back(partial)
+    assert list(tiny_volume.iterdir()) == []
+    partial.close()

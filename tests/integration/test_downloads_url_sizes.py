@@ -18,7 +18,8 @@ pytestmark = pytest.mark.asyncio
 OLDER = FILE[: SIZE // 2]
 
 
-async def fails_at_first(tmp_path: Path, *, cancel: bool) -> None:
+@pytest.mark.parametrize("cancel", [False, True], ids=["resume", "cancel and start"])
+async def test_who_tries_again_has_the_size_asked_for_anew(tmp_path: Path, cancel: bool) -> None:
     """A server that has another file for a while; the user tries again when it is well."""
     content = OLDER
     output = str(place(tmp_path))
@@ -38,14 +39,6 @@ async def fails_at_first(tmp_path: Path, *, cancel: bool) -> None:
         job = await service.wait(job.id)
         assert (job.state, job.bytes_total) == (JobState.DONE, SIZE)
     assert place(tmp_path).read_bytes() == FILE
-
-
-async def test_resume_asks_for_the_size_anew(tmp_path: Path) -> None:
-    await fails_at_first(tmp_path, cancel=False)
-
-
-async def test_to_cancel_and_start_asks_for_the_size_anew(tmp_path: Path) -> None:
-    await fails_at_first(tmp_path, cancel=True)
 
 
 @pytest.mark.parametrize("size", [0, SIZE // 2, SIZE + 5, 2**63, 10**30])

@@ -222,12 +222,13 @@ async def limits(app: App, _caller: Caller, p: LimitsParams) -> dict[str, Any]:
 async def verify(app: App, _caller: Caller, p: VerifyParams) -> dict[str, Any]:
     """Read a model's files again and name what is bad; ``repair`` fetches exactly that.
 
-    ``ok``: what has come is right; a file is all there if ``missing_bytes`` is 0. ``missing``:
-    nothing of it is there. ``state`` is the job's, null without a job; what an unfinished one has
-    not brought yet is no damage, and comes with ``download.resume``. Result: ``{ok, files: [{path,
-    size, digest, ok, bad_chunks, missing, mended_chunks, missing_bytes}], repaired_bytes,
-    repaired_chunks, state}``. Errors: ``download.no_such_job`` (it was never downloaded, or ``id``
-    is nobody's), ``model.not_found`` (``model`` is none).
+    ``ok``: what has come is right; a file is all there if ``missing_bytes`` is 0. ``missing``: the
+    snapshot does not show it, or nothing of it is there. ``state`` is the job's, null without a
+    job; what an unfinished one has not brought yet is no damage, and comes with
+    ``download.resume``. Result: ``{ok, files: [{path, size, digest, ok, bad_chunks, missing,
+    mended_chunks, missing_bytes}], repaired_bytes, repaired_chunks, state}``. Errors:
+    ``download.no_such_job`` (it was never downloaded, or ``id`` is nobody's), ``model.not_found``
+    (``model`` is none).
     """
     if p.id is not None:
         name = await _meant(app, p.id)
