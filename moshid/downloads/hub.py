@@ -64,6 +64,7 @@ HEAD_GAPS_S: Final = (1.5, 3.0)
 
 THREADS: Final = 12
 
+SAID_MAX: Final = 300
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
 
 DISABLED_HINT: Final = "Look at the repository's page; perhaps another one has the same model."
@@ -236,11 +237,16 @@ def translate(error: Exception, what: str) -> MoshidError:
     return DownloadNetwork(f"the Hub cannot be reached ({type(error).__name__})")
 
 
+def _shown(said: str) -> str:
+    """What a server says, fit for a terminal: nothing in it moves the cursor, nor fills pages."""
+    return "".join(c for c in said if c.isprintable())[:SAID_MAX]
+
+
 def _http_error(error: Exception, what: str) -> MoshidError:
     answer = getattr(error, "response", None)
     status = getattr(answer, "status_code", 0)
     headers = {} if answer is None else answer.headers
-    said = headers.get("X-Error-Message", "")
+    said = _shown(headers.get("X-Error-Message", ""))
     more = f": {said}" if said else ""
     if isinstance(error, DisabledRepoError):
         return DownloadError(f"the Hub has disabled {what}{more}", hint=DISABLED_HINT)
