@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from moshi_client.errors import RemoteError
+from moshid import daemon
 from moshid.demo.home import World
 from moshid.demo.watch import Watch
 
@@ -47,7 +49,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=60)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_it_in_order(world: World, number: signal.Signals) -> None:
     world.start_daemon()
     children = workers(world)
@@ -57,6 +59,17 @@ def test_a_signal_stops_it_in_order(world: World, number: signal.Signals) -> Non
     assert gone(children)
     assert not world.socket.exists()
     assert '"msg": "stopped"' in world.daemon_log()
+
+
+def test_nohup_keeps_it_when_its_terminal_goes(world: World) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        world.start_daemon()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    os.kill(world.daemon_pid, signal.SIGHUP)
+    assert world.call("daemon.status")["pid"] == world.daemon_pid
+    assert world.stop_daemon() == 0
 
 
 def test_stop_by_rpc(world: World) -> None:
@@ -203,6 +216,19 @@ def test_a_crowd_of_clients(world: World) -> None:
     assert {sock.recv(10) for sock in crowd} == {b""}
     for sock in crowd:
         sock.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells another process's limits")
+def test_it_asks_for_more_open_files(world: World) -> None:
+    """macOS gives 256, and a hundred clients may be connected beside all downloads."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        world.start_daemon()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wanted = daemon.DESCRIPTORS if hard < 0 else min(hard, daemon.DESCRIPTORS)
+    assert psutil.Process(world.daemon_pid).rlimit(psutil.RLIMIT_NOFILE)[0] == wanted
 
 
 def test_unknown_names_and_states_are_errors_by_kind(world: World) -> None:
