@@ -1,6 +1,6 @@
 """Structured logs: one JSON object a line, to a rotating file and, in a terminal, readable text.
 
-Owns the formats and the threads that write; imports only settings.
+Owns the formats and the threads that write; imports only errors and settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TextIO
 
+from moshid.errors import HomeUnusable
 from moshid.settings import Settings
 
 RECENT_MAX: Final = 200
@@ -112,21 +113,32 @@ class _AsItIs(logging.handlers.QueueHandler):
         return record
 
 
+def _log_file(settings: Settings) -> logging.Handler:
+    try:
+        handler = logging.handlers.RotatingFileHandler(
+            settings.log_file,
+            maxBytes=settings.log_max_bytes,
+            backupCount=settings.log_keep,
+            encoding="utf-8",
+        )
+    except OSError as e:
+        raise HomeUnusable(f"{settings.log_file} cannot be written: {e.strerror}") from e
+    handler.setFormatter(JsonFormatter())
+    return handler
+
+
 @contextlib.contextmanager
 def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[RecentLog]:
     """Send this process's records to the log file and to ``stream`` (default stderr).
 
     A thread writes them, since a disk may take its time and the event loop may not. A stream that
     is no terminal gets warnings and errors only: launchd writes it to a file that nobody rotates.
+
+    Raises:
+        HomeUnusable: the log file cannot be opened.
     """
     stream = stream or sys.stderr
-    to_file = logging.handlers.RotatingFileHandler(
-        settings.log_file,
-        maxBytes=settings.log_max_bytes,
-        backupCount=settings.log_keep,
-        encoding="utf-8",
-    )
-    to_file.setFormatter(JsonFormatter())
+    to_file = _log_file(settings)
     to_stream = PatientStream(stream, logging.DEBUG if stream.isatty() else logging.WARNING)
     recent = RecentLog()
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -143,6 +144,19 @@ def test_the_home_is_private(world: World) -> None:
     assert world.home.stat().st_mode & 0o777 == 0o700
     assert world.socket.stat().st_mode & 0o777 == 0o600
     assert world.home.joinpath("ledger.db").exists()
+
+
+def test_a_home_that_is_deleted_leaves_it_in_reach(world: World) -> None:
+    world.start_daemon()
+    with Watch(world, ["log"]) as watch:
+        shutil.rmtree(world.home)
+        watch.wait_for(lambda _t, line: "made anew" in line["msg"], "the socket", 60.0)
+    assert world.call("daemon.status")["pid"] == world.daemon_pid
+    assert world.home.stat().st_mode & 0o777 == 0o700
+    second = run_daemon(world)
+    assert second.returncode == 1
+    assert "another daemon" in second.stderr
+    assert world.stop_daemon() == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
