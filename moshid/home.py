@@ -41,8 +41,12 @@ def locked(settings: Settings) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: another daemon holds it.
+        HomeUnusable: it cannot be opened.
     """
-    fd = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise HomeUnusable(f"{settings.lock} cannot be used: {e.strerror}") from e
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
 """Structured logs: one JSON object a line, to a rotating file and, in a terminal, readable text.
 
-Owns the formats and the thread that writes; imports only settings.
+Owns the formats and the threads that write; imports only errors and settings.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ import logging
 import logging.handlers
 import queue
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TextIO
 
+from moshid.errors import HomeUnusable
 from moshid.settings import Settings
 
 RECENT_MAX: Final = 200
 """Records that a new listener gets to see."""
+
+STREAM_RECORDS_MAX: Final = 1000
+"""Records that may wait for a stream whose reader has stopped; more are left out there."""
+
+STREAM_END_LIMIT_S: Final = 1.0
+"""How long the end waits for such a stream."""
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -68,11 +76,55 @@ class RecentLog(logging.Handler):
             self.listener(line)
 
 
+class PatientStream(logging.Handler):
+    """Writes to a stream in a thread of its own, so that a terminal that is stopped (Ctrl-S), or a
+    pipe that nobody reads, holds up neither the log file nor the daemon's end."""
+
+    def __init__(self, stream: TextIO, level: int) -> None:
+        super().__init__(level)
+        self.setFormatter(TextFormatter())
+        self._stream = stream
+        self._waiting: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="log stream", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never waits."""
+        if self._waiting.qsize() < STREAM_RECORDS_MAX:
+            self._waiting.put(record)
+
+    def close(self) -> None:
+        """Wait until all is written, if that takes no longer than ``STREAM_END_LIMIT_S``."""
+        self._waiting.put(None)
+        self._thread.join(STREAM_END_LIMIT_S)
+        super().close()
+
+    def _write(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            with contextlib.suppress(OSError, ValueError):  # its reader has gone: the file has all
+                self._stream.write(self.format(record) + "\n")
+                self._stream.flush()
+
+
 class _AsItIs(logging.handlers.QueueHandler):
     """Hands records on unformatted: the threads share a process, and extras stay apart."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record
+
+
+def _log_file(settings: Settings) -> logging.Handler:
+    try:
+        handler = logging.handlers.RotatingFileHandler(
+            settings.log_file,
+            maxBytes=settings.log_max_bytes,
+            backupCount=settings.log_keep,
+            encoding="utf-8",
+        )
+    except OSError as e:
+        raise HomeUnusable(f"{settings.log_file} cannot be written: {e.strerror}") from e
+    handler.setFormatter(JsonFormatter())
+    return handler
 
 
 @contextlib.contextmanager
@@ -81,18 +133,13 @@ def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[
 
     A thread writes them, since a disk may take its time and the event loop may not. A stream that
     is no terminal gets warnings and errors only: launchd writes it to a file that nobody rotates.
+
+    Raises:
+        HomeUnusable: the log file cannot be opened.
     """
     stream = stream or sys.stderr
-    to_file = logging.handlers.RotatingFileHandler(
-        settings.log_file,
-        maxBytes=settings.log_max_bytes,
-        backupCount=settings.log_keep,
-        encoding="utf-8",
-    )
-    to_file.setFormatter(JsonFormatter())
-    to_stream = logging.StreamHandler(stream)
-    to_stream.setFormatter(TextFormatter())
-    to_stream.setLevel(logging.DEBUG if stream.isatty() else logging.WARNING)
+    to_file = _log_file(settings)
+    to_stream = PatientStream(stream, logging.DEBUG if stream.isatty() else logging.WARNING)
     recent = RecentLog()
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     writer = logging.handlers.QueueListener(
@@ -111,6 +158,7 @@ def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[
         root.setLevel(level)
         writer.stop()
         to_file.close()
+        to_stream.close()
 
 
 def configure_worker(level: str) -> None:

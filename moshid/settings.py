@@ -164,14 +164,14 @@ def _flag(name: str) -> str:
 
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors put a mark there
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as e:
         raise BadSettings(f"{path} cannot be read: {e}") from e
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
         raise BadSettings(f"{path} is not TOML: {e}") from e
     return {name: _convert(name, value, str(path)) for name, value in table.items()}
 

@@ -8,6 +8,7 @@ one. What a process holds, or failed to, is the residency's to say, not this one
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from moshid.downloads.service import DownloadService
@@ -18,6 +19,8 @@ from moshid.model import catalogue
 from moshid.model.catalogue import OnDisk
 from moshid.model.service import ModelService
 from moshid.model.states import RESIDENT, State
+
+log = logging.getLogger(__name__)
 
 UNDER_WAY: Final = ACTIVE | {JobState.QUEUED}
 """States of a job that goes on by itself."""
@@ -40,15 +43,23 @@ class Whereabouts:
         under_way: dict[str, bool] = {}
         try:
             started.set()
-            await self.look()
+            await self._look_unasked()
             while True:
                 job = (await subscription.take()).event.data.get("job", {"id": "", "state": ""})
                 now = job["state"] in UNDER_WAY
                 if under_way.get(job["id"]) != now:  # not for every piece that comes
                     under_way[job["id"]] = now
-                    await self.look()
+                    await self._look_unasked()
         finally:
             subscription.close()
+
+    async def _look_unasked(self) -> None:
+        """``look``; what goes wrong there is told, and no reason to end the daemon: it would end
+        again at each start."""
+        try:
+            await self.look()
+        except Exception:
+            log.exception("where the model is cannot be told")
 
     async def look(self) -> None:
         """Have the status say what is so."""

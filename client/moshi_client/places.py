@@ -85,7 +85,7 @@ def _from_config(path: str) -> str | None:
     import tomllib  # 10 ms that only those who have a config.toml pay
 
     try:
-        value = tomllib.loads(text.decode()).get("socket")
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        value = tomllib.loads(text.decode("utf-8-sig")).get("socket")
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
         raise UsageError(f"{path} is not TOML: {e}") from e
     return str(value) if value else None

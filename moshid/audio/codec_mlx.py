@@ -79,7 +79,7 @@ def _read_config(path: str) -> dict[str, Any]:
         numbers = json.loads(Path(path).read_text(encoding="utf-8"))
         if not {"mimi", "seanet", "transformer"} <= numbers.keys():
             raise ValueError("it lacks mimi, seanet or transformer")
-    except (OSError, ValueError, AttributeError) as e:
+    except (OSError, ValueError, RecursionError, AttributeError) as e:
         raise BadCheckpoint(f"{path} is no codec configuration: {e}") from e
     return dict(numbers)
 

@@ -133,7 +133,7 @@ class Cache:
         ref = self.repo_dir(repo) / "refs" / check_repo_path(revision)
         ref.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            if ref.read_text() == commit:
+            if regular(ref) is not None and ref.read_text(errors="replace") == commit:
                 return
         new = self._aside("ref", ref.parent)
         new.write_text(commit)
@@ -145,8 +145,9 @@ class Cache:
         """The commit that a revision was at when it was last fetched."""
         if COMMIT.fullmatch(revision):
             return revision
+        ref = self.repo_dir(repo) / "refs" / check_repo_path(revision)
         try:
-            text = (self.repo_dir(repo) / "refs" / check_repo_path(revision)).read_text().strip()
+            text = ref.read_text(errors="replace").strip() if regular(ref) is not None else ""
         except OSError:
             return None
         return text if COMMIT.fullmatch(text) else None

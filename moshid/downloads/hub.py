@@ -164,7 +164,7 @@ class HfHub:
             raise DigestMismatch(f"{file.path} did not arrive as the Hub describes it")
         try:
             parsed = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return parsed if isinstance(parsed, dict) else None
 

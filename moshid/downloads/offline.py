@@ -33,7 +33,7 @@ class CacheHub:
         _commit, files = await asyncio.to_thread(self._snapshot, repo, file.commit)
         try:
             parsed = json.loads(await asyncio.to_thread(files[file.path].read_bytes))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return parsed if isinstance(parsed, dict) else None
 

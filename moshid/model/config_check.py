@@ -55,6 +55,15 @@ def check(numbers: Mapping[str, Any]) -> None:
             raise _refused(f"{dim} {numbers[dim]} is no multiple of {heads} {numbers[heads]}")
     if numbers.get("dep_q", 0) > numbers.get("n_q", 256):
         raise _refused(f"dep_q {numbers['dep_q']} is over n_q {numbers['n_q']}")
+    check_delays(numbers)
+
+
+def check_delays(numbers: Mapping[str, Any]) -> None:
+    """Refuse delays that are none.
+
+    Raises:
+        BadCheckpoint: they are no list of frames.
+    """
     delays = numbers.get("delays", [])
     if not isinstance(delays, list) or not all(
         type(d) is int and 0 <= d <= _DELAY_MAX for d in delays

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from moshid.errors import BadCheckpoint, ModelNotFound
+from moshid.model import config_check
 from moshid.selection import FileGroup
 
 CONFIG: Final = "config.json"
@@ -199,8 +200,8 @@ def _codebooks(repo: str, numbers: Mapping[str, Any]) -> tuple[int, int]:
 
 def _delay_frames(numbers: Mapping[str, Any]) -> int:
     """Step s answers frame s - delay_frames at the earliest: the longest delay, and the answer."""
-    delays = [d for d in numbers.get("delays", [0, 0, 1])[1:] if isinstance(d, int)]
-    return max(delays, default=0) + 1
+    config_check.check_delays(numbers)
+    return max(numbers.get("delays", [0, 0, 1])[1:], default=0) + 1
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise BadCheckpoint(f"{path} cannot be read as JSON: {e}") from e
     if not isinstance(config, dict):
         raise BadCheckpoint(f"{path} is no JSON object")

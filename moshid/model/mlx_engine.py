@@ -169,7 +169,7 @@ def _read_config(config: Path | None) -> dict[str, Any]:
         numbers = json.loads(config.read_bytes())
     except OSError as e:
         raise BadCheckpoint(f"{config} cannot be read: {e.strerror}") from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise BadCheckpoint(f"{config.name} is no JSON: {e}") from e
     if not isinstance(numbers, dict):
         raise BadCheckpoint(f"{config.name} is no JSON object")

@@ -34,6 +34,9 @@ LINES_MAX: Final = 2 * PENDING_MAX
 """Lines whose replies are not written yet: a client that reads nothing is read no further. Requests
 that wait for something cannot fill this up, so a cancellation always gets through."""
 
+UNWRITTEN_BYTES_MAX: Final = 4 * 1024 * 1024
+"""The same for replies by their size: a batch's may take megabytes."""
+
 BATCH_MAX: Final = 100
 SUBSCRIPTIONS_MAX: Final = 16
 """Each holds a bounded queue of events."""
@@ -61,6 +64,7 @@ class Connection:
         self._pending: dict[Any, asyncio.Task[Any]] = {}
         self._lines: set[asyncio.Task[None]] = set()
         self._unanswered = 0
+        self._unwritten_bytes = 0
         self._subscriptions: dict[int, Subscription] = {}
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._subscription_ids = itertools.count(1)
@@ -114,7 +118,7 @@ class Connection:
 
     async def _read_lines(self) -> None:
         while True:
-            if len(self._lines) >= LINES_MAX:
+            while self._lines and self._is_full():
                 await asyncio.wait(self._lines, return_when=asyncio.FIRST_COMPLETED)
             try:
                 line = await read_line(self._reader)
@@ -129,6 +133,9 @@ class Connection:
             task = self._group.create_task(self._serve_line(value))
             self._lines.add(task)
             task.add_done_callback(self._lines.discard)
+
+    def _is_full(self) -> bool:
+        return len(self._lines) >= LINES_MAX or self._unwritten_bytes > UNWRITTEN_BYTES_MAX
 
     async def _serve_line(self, value: Any) -> None:
         after: list[Callable[[], None]] = []
@@ -215,9 +222,13 @@ class Connection:
 
     async def _send(self, message: Any) -> None:
         data = encode(message)
-        async with self._write_lock:
-            self._writer.write(data)
-            await self._writer.drain()
+        self._unwritten_bytes += len(data)
+        try:
+            async with self._write_lock:
+                self._writer.write(data)
+                await self._writer.drain()
+        finally:
+            self._unwritten_bytes -= len(data)
 
     async def _until_hung_up(self) -> None:
         """After end of file: a client that only shut its sending side still gets what it asked for.

@@ -52,7 +52,8 @@ class RpcServer:
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Listen until cancelled; then end every connection and remove the socket. One that
-        somebody deleted is made anew: without it the daemon would hold the home, unreachable."""
+        somebody deleted, with its folder perhaps, is made anew: without it the daemon would be out
+        of reach, and a second one could start."""
         server = await self._listen()
         started.set()
         try:
@@ -75,6 +76,8 @@ class RpcServer:
     async def _listen_again(self, server: asyncio.Server) -> asyncio.Server:
         """On a new socket; on the old one, as long as there can be none."""
         try:
+            # Its folder may be gone with it, but not the one above: that would be another volume.
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             anew = await self._listen()
         except (HomeUnusable, AlreadyRunning, OSError) as e:
             log.debug("the control socket cannot be made anew: %s", e)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,6 +18,7 @@ import psutil
 import pytest
 
 from moshi_client.errors import RemoteError
+from moshid import daemon
 from moshid.demo.home import World
 from moshid.demo.watch import Watch
 
@@ -47,7 +50,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=60)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_it_in_order(world: World, number: signal.Signals) -> None:
     world.start_daemon()
     children = workers(world)
@@ -57,6 +60,17 @@ def test_a_signal_stops_it_in_order(world: World, number: signal.Signals) -> Non
     assert gone(children)
     assert not world.socket.exists()
     assert '"msg": "stopped"' in world.daemon_log()
+
+
+def test_nohup_keeps_it_when_its_terminal_goes(world: World) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        world.start_daemon()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    os.kill(world.daemon_pid, signal.SIGHUP)
+    assert world.call("daemon.status")["pid"] == world.daemon_pid
+    assert world.stop_daemon() == 0
 
 
 def test_stop_by_rpc(world: World) -> None:
@@ -132,6 +146,19 @@ def test_the_home_is_private(world: World) -> None:
     assert world.home.joinpath("ledger.db").exists()
 
 
+def test_a_home_that_is_deleted_leaves_it_in_reach(world: World) -> None:
+    world.start_daemon()
+    with Watch(world, ["log"]) as watch:
+        shutil.rmtree(world.home)
+        watch.wait_for(lambda _t, line: "made anew" in line["msg"], "the socket", 60.0)
+    assert world.call("daemon.status")["pid"] == world.daemon_pid
+    assert world.home.stat().st_mode & 0o777 == 0o700
+    second = run_daemon(world)
+    assert second.returncode == 1
+    assert "another daemon" in second.stderr
+    assert world.stop_daemon() == 0
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_is_refused_even_where_he_can_reach_the_socket(world: World) -> None:
     world.start_daemon()
@@ -203,6 +230,19 @@ def test_a_crowd_of_clients(world: World) -> None:
     assert {sock.recv(10) for sock in crowd} == {b""}
     for sock in crowd:
         sock.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells another process's limits")
+def test_it_asks_for_more_open_files(world: World) -> None:
+    """macOS gives 256, and a hundred clients may be connected beside all downloads."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        world.start_daemon()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wanted = daemon.DESCRIPTORS if hard < 0 else min(hard, daemon.DESCRIPTORS)
+    assert psutil.Process(world.daemon_pid).rlimit(psutil.RLIMIT_NOFILE)[0] == wanted
 
 
 def test_unknown_names_and_states_are_errors_by_kind(world: World) -> None:

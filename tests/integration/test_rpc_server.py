@@ -52,6 +52,12 @@ async def add(app: SmallApp, _caller: Caller, p: AddParams) -> dict[str, Any]:
     return {"sum": p.a + p.b}
 
 
+async def big(app: SmallApp, _caller: Caller, _p: NoParams) -> dict[str, Any]:
+    """Answer at length."""
+    app.added += 1
+    return {"text": "x" * 1_000_000}
+
+
 async def broken(_app: SmallApp, _caller: Caller, _p: NoParams) -> dict[str, Any]:
     """Fail in an unexpected way."""
     raise ZeroDivisionError("secret inside text")
@@ -76,6 +82,7 @@ async def wait(app: SmallApp, caller: Caller, _p: NoParams) -> dict[str, Any]:
 METHODS = table(
     [
         Method("add", AddParams, add),
+        Method("big", NoParams, big),
         Method("broken", NoParams, broken),
         Method("missing", NoParams, missing),
         Method("wait", NoParams, wait),
@@ -280,6 +287,22 @@ async def test_a_client_that_does_not_read_is_read_no_further(
             replies += (await loop.sock_recv(deaf, 1 << 20)).count(b"\n")
         await sending
     assert app.added == 2 * count, "and nothing is lost"
+
+
+async def test_long_replies_that_nobody_reads_do_not_pile_up(
+    client: Client, path: Path, app: SmallApp
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(path, limit=2 * LINE_BYTES_MAX)
+    deaf, count = Client(reader, writer), 40
+    for n in range(count):
+        deaf.send({"jsonrpc": "2.0", "id": n, "method": "big"})
+        for _ in range(5):  # turns of the loop in which it could be served
+            await client.call("missing")
+    assert app.added <= 15, "4 MiB here, and what the reader and the socket hold"
+    for _ in range(count):
+        assert len((await deaf.receive())["result"]["text"]) == 1_000_000
+    assert app.added == count, "and nothing is lost"
+    writer.close()
 
 
 async def test_a_half_closed_client_still_gets_its_answer(client: Client) -> None:

@@ -208,3 +208,23 @@ def test_digests_of_both_kinds(tmp_path: Path) -> None:
 def test_an_etag_that_proves_nothing_is_refused(etag: str | None) -> None:
     with pytest.raises(NoDigest):
         check_etag(etag, "f")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "fifo", "folder"])
+def test_a_ref_that_is_none_is_no_fault(tmp_path: Path, kind: str) -> None:
+    """As a disk that failed leaves it; and what is no folder is written over."""
+    cache = Cache(tmp_path)
+    publish(cache, "f")
+    ref = cache.repo_dir(REPO) / "refs" / "main"
+    ref.unlink()
+    if kind == "bytes":
+        ref.write_bytes(b"\xff\xfe")
+    elif kind == "fifo":
+        os.mkfifo(ref)
+    else:
+        ref.mkdir()
+    assert cache.commit_of(REPO, "main") is None
+    assert cache.files(REPO, "main") == {}
+    if kind != "folder":
+        cache.write_ref(REPO, "main", COMMIT)
+        assert cache.commit_of(REPO, "main") == COMMIT

@@ -40,15 +40,17 @@ def test_flags_come_first(tmp_path: Path) -> None:
 
 
 def test_socket_of_config_toml_is_honoured(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text('socket = "/run/toml.sock"\nlog_level = "debug"\n')
+    text = '\ufeffsocket = "/run/toml.sock"\nlog_level = "debug"\n'  # the mark of some editors
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
     env = {"MOSHID_HOME": str(tmp_path)}
     assert places.socket_path(env, str(tmp_path)) == "/run/toml.sock"
     assert str(settings.load(env=env).socket) == "/run/toml.sock"
     assert places.socket_path(env | {"MOSHID_SOCKET": "/e.sock"}, str(tmp_path)) == "/e.sock"
 
 
-def test_broken_config_toml_is_a_usage_error(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text("socket =")
+@pytest.mark.parametrize("text", ["socket =", "socket = " + "[" * 10_000])
+def test_broken_config_toml_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
     with pytest.raises(UsageError, match="not TOML"):
         places.socket_path({}, str(tmp_path))
 

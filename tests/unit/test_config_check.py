@@ -31,6 +31,7 @@ from tests.fakes import small_models
         ({"n_q": 2}, "dep_q 4 is over n_q 2"),
         ({"delays": [0, -1]}, "delays is no list of frames"),
         ({"delays": "none"}, "delays is no list of frames"),
+        ({"delays": None}, "delays is no list of frames"),
         ({"delays": [0, 10**6]}, "delays is no list of frames"),
         ({"context": [3000]}, r"context is \[3000\]"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moshid import home
+from moshid import home, logs
 from moshid.errors import AlreadyRunning, HomeUnusable
 from moshid.settings import Settings
 
@@ -49,6 +49,19 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(settings: Settings) 
         assert settings.lock.read_text() == f"{os.getpid()}\n"
     with home.locked(settings):
         assert settings.lock.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("which", ["lock", "log_file"])
+def test_a_folder_in_the_place_of_its_files_is_told(settings: Settings, which: str) -> None:
+    home.prepare(settings)
+    path: Path = getattr(settings, which)
+    path.mkdir()
+    with (
+        pytest.raises(HomeUnusable, match=f"{path} cannot be .*: Is a directory"),
+        home.locked(settings),
+        logs.configured(settings),
+    ):
+        pytest.fail("it starts")
 
 
 def test_the_lock_dies_with_its_holder(settings: Settings) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,24 @@ def test_a_pipe_gets_warnings_only_a_terminal_all(settings: Settings) -> None:
         text = stream.getvalue().splitlines()
         assert [line.split(": ")[1].split(" ")[0] for line in text] == wanted
         assert text[-1].endswith("careful n=1")
+
+
+def test_a_stream_that_nobody_reads_holds_up_nothing(settings: Settings) -> None:
+    """A terminal after Ctrl-S, or a pipe into a program that is stopped."""
+    settings = replace(settings, log_max_bytes=10_000_000)
+    count = 2 * logs.STREAM_RECORDS_MAX
+    read_end, write_end = os.pipe()
+    stream = os.fdopen(write_end, "w")
+    with logs.configured(settings, stream=stream):
+        for n in range(count):
+            logging.getLogger("x").warning("line %d %s", n, "x" * 100)
+    assert lines(settings)[-1]["msg"].startswith(f"line {count - 1} ")
+    os.close(read_end)  # the thread that waits there ends
+    for thread in threading.enumerate():
+        if thread.name == "log stream":
+            thread.join()
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
 
 
 def test_the_file_is_rotated_and_old_ones_go(settings: Settings) -> None:

@@ -65,6 +65,7 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("talk_record_max_bytes = 99999999999", r"over 4293918720 \(4.29 GB\): a WAV cannot"),
         ("log_level = 'loud'", "log_level: 'loud' is none of debug"),
         ("a = [", "not TOML"),
+        ("a = " + "[" * 10_000, "not TOML"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, toml: str, says: str) -> None:

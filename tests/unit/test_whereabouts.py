@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +20,13 @@ from moshid.model.service import ModelService
 from moshid.model.states import State
 from moshid.settings import Settings
 from moshid.whereabouts import Whereabouts, of
+from tests.fakes import small_models
 
 Q4 = "kyutai/moshiko-mlx-q4"
 BF16 = "kyutai/moshiko-mlx-bf16"
 FILES = ("model.q4.safetensors", V0_1_TOKENIZER, V0_1_CODEC)
+
+NAMED_BY_CONFIG = ("tokenizer_spm_small.model", "codec.safetensors")
 
 
 def shelf(folder: Path, *names: str) -> Mapping[str, Path]:
@@ -47,10 +52,19 @@ def test_where_it_is(tmp_path: Path, names: list[str], coming: set[str], state: 
     assert of("moshiko", lambda repo: files if repo == Q4 else {}, coming) is state
 
 
-def test_what_nobody_knows_is_absent_and_what_cannot_be_read_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "config",
+    ["", "[" * 100_000, json.dumps(small_models.config() | {"delays": 3})],
+    ids=["empty", "nested deeply", "delays that are none"],
+)
+def test_what_cannot_be_read_is_there(tmp_path: Path, config: str) -> None:
+    files = shelf(tmp_path, *FILES, "config.json", *NAMED_BY_CONFIG)
+    files["config.json"].write_text(config)
+    assert of("moshiko", lambda repo: files if repo == Q4 else {}, set()) is State.UNLOADED
+
+
+def test_what_nobody_knows_is_absent() -> None:
     assert of("nonsense", lambda _repo: {}, {BF16}) is State.ABSENT
-    files = shelf(tmp_path, *FILES, "config.json")
-    assert of("moshiko", lambda _repo: files, set()) is State.UNLOADED
 
 
 class Downloads(DownloadService):
@@ -61,8 +75,11 @@ class Downloads(DownloadService):
         self.bus = bus
         self.jobs: dict[str, Job] = {}
         self.files: dict[str, Path] = {}
+        self.fault: Exception | None = None
 
     def list(self) -> list[Job]:
+        if self.fault is not None:
+            raise self.fault
         return [*self.jobs.values()]
 
     def on_disk(self, repo: str, _revision: str = "main") -> dict[str, Path]:
@@ -105,6 +122,26 @@ async def test_the_status_follows_the_downloads(tmp_path: Path) -> None:
         await part.look()
         told = model.status()
         assert (told["state"], told["about"]) == ("downloading", "moshika"), "asked for last"
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+@pytest.mark.asyncio
+async def test_a_fault_there_does_not_end_the_daemon(tmp_path: Path) -> None:
+    """It is one of its parts, and would fail again at each start."""
+    settings, bus = Settings(home=tmp_path, socket=tmp_path / "s"), Bus()
+    downloads, model = Downloads(settings, bus), ModelService(settings, bus)
+    downloads.fault = OSError(errno.EMFILE, "Too many open files")
+    part = Whereabouts("moshiko", bus, downloads, model)
+    events, started = bus.subscribe(["model"]), asyncio.Event()
+    running = asyncio.create_task(part.run(started=started))
+    try:
+        await started.wait()  # and it has looked
+        downloads.fault = None
+        downloads.tell(Q4, JobState.PROBING)
+        assert (await events.take()).event.data["status"]["state"] == "downloading"
+        assert not running.done()
     finally:
         running.cancel()
         await asyncio.wait({running})
