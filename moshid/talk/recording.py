@@ -86,14 +86,7 @@ class Recording:
     async def close(self, status: dict[str, Any], *, cut_off: bool) -> None:
         """The talk is over, with ``status``; ``cut_off``: the sound's writer did not end it. One
         that never began leaves nothing."""
-        if not self._facts and not _wav(self._base).exists():
-            await _quietly(asyncio.to_thread(self._note.unlink, True))
-            return
-        self._facts |= {
-            "ended_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "status": status,
-        }
-        await _quietly(asyncio.to_thread(self._close, cut_off))
+        await _quietly(asyncio.to_thread(self._close, status, cut_off))
 
     def _begin(self) -> None:
         self._write_facts()
@@ -113,7 +106,14 @@ class Recording:
         if cues:
             _append(_captions(self._base), cues)
 
-    def _close(self, cut_off: bool) -> None:
+    def _close(self, status: dict[str, Any], cut_off: bool) -> None:
+        if not self._facts and not os.path.exists(_wav(self._base)):
+            self._note.unlink(missing_ok=True)
+            return
+        self._facts |= {
+            "ended_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "status": status,
+        }
         self._write_cues(self._captions.finish())
         self._write_facts()
         if cut_off:
@@ -139,7 +139,7 @@ def _mend_all(notes: Path) -> int:
             _mend(base)
         except (OSError, ValueError) as e:
             log.warning("a recording could not be finished: %s", e, extra={"path": str(base)})
-            if not base.parent.is_dir():
+            if not os.path.isdir(base.parent):  # pathlib's raises where it may not look
                 continue  # its volume may come back
         else:
             log.info("a recording was finished", extra={"path": str(_wav(base))})
@@ -152,8 +152,8 @@ def _mend(base: Path) -> None:
     seconds = wav.mend(_wav(base))
     _replace(_captions(base), whole(_words(_transcript(base))))
     try:
-        facts = json.loads(_facts(base).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        facts = dict(json.loads(_facts(base).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
         facts = {}
     facts |= {"mended": CUT_OFF, "seconds": round(seconds, 2)}
     _replace(_facts(base), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
@@ -163,14 +163,16 @@ def _words(transcript: Path) -> list[dict[str, Any]]:
     """The lines that are whole; the last one may have been cut off."""
     words = []
     try:
-        lines = transcript.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Not splitlines: what it takes for ends of lines, JSON leaves in its strings.
+        lines = transcript.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
-    for line in lines:
+    for line in filter(None, lines):
         try:
-            words.append(json.loads(line))
-        except ValueError:
-            log.warning("half a line was left out of %s", transcript.name)
+            word = json.loads(line)
+            words.append({"heard_s": float(word["heard_s"]), "text": str(word["text"])})
+        except (ValueError, KeyError, TypeError):
+            log.warning("a damaged line was left out of %s", transcript.name)
     return words
 
 

@@ -146,7 +146,10 @@ def test_where_it_cannot_be_recorded_the_talk_does_not_begin(world: World, tmp_p
     files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
     (tmp_path / "file").write_text("")
     cases = {
-        "audio.recording_failed": [str(tmp_path / "file"), "/proc/none"],
+        "audio.recording_failed": [
+            *(str(tmp_path / "file"), "/proc/none"),
+            str(tmp_path / ("n" * 300)),
+        ],
         "rpc.invalid_params": ["relative"],
     }
     for kind, folders in cases.items():

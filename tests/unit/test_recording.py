@@ -164,6 +164,31 @@ async def test_notes_that_lead_nowhere(tmp_path: Path, settings: Settings) -> No
 
 
 @pytest.mark.asyncio
+async def test_a_folder_that_nobody_may_look_into_ends_no_daemon(settings: Settings) -> None:
+    """A name that is too long stands for a folder without permission: this may run as root."""
+    recording = Recording("/tmp/" + "n" * 300, "s1", settings)
+    await recording.announce()
+    assert await mend_all(settings) == 0, "the daemon starts all the same"
+    await recording.close({"state": "failed"}, cut_off=False)
+    assert list(settings.recordings.iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_damaged_lines_and_facts_are_left_out(tmp_path: Path, settings: Settings) -> None:
+    folder = tmp_path / "r"
+    recording, _path = await begun(folder, settings)
+    await written(recording, word(10, " Hi\u2028you."), word(20, " Well"))
+    with one(folder, ".jsonl").open("a") as file:
+        file.write('[]\n7\n{"heard_s": null, "text": "x"}\n\0\0\0')
+    one(folder, ".json").write_text("7")
+    assert await mend_all(settings) == 1
+    captions = one(folder, ".vtt").read_text()
+    assert "<v Moshi>Hi you.\n" in captions
+    assert "<v Moshi>Well\n" in captions
+    assert json.loads(one(folder, ".json").read_text())["seconds"] == 2.0
+
+
+@pytest.mark.asyncio
 async def test_a_disk_that_fails_costs_the_recording_not_the_talk(
     tmp_path: Path, settings: Settings
 ) -> None:
