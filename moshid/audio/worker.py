@@ -212,12 +212,15 @@ class Worker:
         return self._session.set(changes)
 
     def _stop(self) -> dict[str, Any]:
-        if self._session is None:
-            if not self._last_stats:
-                raise NoTalk("there is no session to stop")
-            return self._last_stats
-        self._session.ended = self._session.ended or "stopped"
-        return self._end(self._session)
+        session = self._session
+        if session is not None:
+            session.ended = session.ended or "stopped"
+            self._end(session)
+            if session.unfinished is not None:
+                raise session.unfinished
+        elif not self._last_stats:
+            raise NoTalk("there is no session to stop")
+        return self._last_stats
 
     def _leave(self) -> dict[str, Any]:
         """Let go of the devices; another process takes over, so the model is told nothing."""
@@ -251,12 +254,12 @@ class Worker:
         self.device_failed = isinstance(error, DeviceFailed)
         self._end(session, error)
 
-    def _end(self, session: Session, error: MoshidError | None = None) -> dict[str, Any]:
+    def _end(self, session: Session, error: MoshidError | None = None) -> None:
         if error is None:
             self._tell_state("stopping")
             time.sleep(min(DRAIN_S_MAX, session.sink.pending_s()))
             self._last_stats = session.finish()
-            self._tell_end(session, None)
+            self._tell_end(session, session.unfinished)
         else:
             # Told first: to close the stream of a server that died may take long.
             self._last_stats = session.stats()
@@ -264,12 +267,10 @@ class Worker:
             session.finish(say_end=not self.device_failed)
         self._session = None
         self._urgency.lower()
-        return self._last_stats
 
     def _tell_end(self, session: Session, error: MoshidError | None) -> None:
         self._tell_state("stopped" if error is None else "failed", error)
-        told = session.report.end(session.ended, self._last_stats)
-        self._control.notify("ended", told)
+        self._control.notify("ended", session.report.end(session.ended, self._last_stats))
 
     def _tell_state(self, state: str, error: MoshidError | None = None) -> None:
         assert self._session is not None
