@@ -67,6 +67,12 @@ class WavWriter:
             self.size_bytes += written
             view = view[written:]
 
+    def skip(self, samples: int) -> None:
+        """Append silence. It takes no time, and on most disks no room, however long it is."""
+        self.size_bytes += samples * 2 * self._channels
+        os.ftruncate(self._fd, self.size_bytes)
+        os.lseek(self._fd, self.size_bytes, os.SEEK_SET)
+
     def settle(self, *, sync: bool = False) -> None:
         """Bring the header up to date; with ``sync`` wait until all is on the disk."""
         os.pwrite(self._fd, _header(self.size_bytes - HEADER_BYTES, self._channels), 0)
