@@ -35,7 +35,7 @@ from moshid.errors import (
     TalkBusy,
 )
 from moshid.urgency import Urgency
-from moshid.worker_base import Control, Request, connect
+from moshid.worker_base import Control, Request, connect, end_in_order
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,6 @@ class Worker:
                 codec.hurry()
         ends = open_ends(params, tail_frames)
         conversation = open_conversation(params, ends)
-        link = None if echo else _take_link(request)
         # A file cuts itself short, so that the tail of silence still follows.
         seconds = params.seconds if params.in_file is None else None
         plan = Plan(params.session, params.epoch, params.delay_frames, seconds, params.first_frame)
@@ -184,7 +183,7 @@ class Worker:
             ends.sink,
             self._control.tell,
             codec=codec,
-            link=link,
+            link=None if echo else _take_link(request),
             hearing=hearing,
             conversation=conversation,
         )
@@ -287,13 +286,14 @@ def _take_link(request: Request) -> FrameLink:
 def main() -> None:
     """Serve the daemon until it says ``shutdown`` or goes away."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    control = connect()
+    control = connect(on_orphaned=end_in_order)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     control.start()
     worker = Worker(control)
     try:
         worker.run()
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # not again, while files are finished
         worker.close()
         if not worker.may_end_port_audio:  # as it would be through atexit
             logging.shutdown()
