@@ -129,8 +129,11 @@ class AudioService:
         talk.count(0)
         try:
             answer = await self._open_twice(talk, spec, sock)
-        except BaseException:
+        except BaseException as e:
             self._forget(talk)
+            if isinstance(e, asyncio.CancelledError):  # it may be making files just now
+                limit_s = self._settings.stop_timeout_s
+                await asyncio.wait({talk.worker.exited}, timeout=limit_s)
             raise
         talk.devices, talk.began_s = answer["devices"], time.monotonic()
         self._processes.later(liveness.watch(talk, self._look_s))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,22 @@ def test_where_it_cannot_be_recorded_the_talk_does_not_begin(world: World, tmp_p
             assert error_of(world, "talk.start", **params).kind == kind
     assert world.call("talk.status")["session"] is None
     assert list((world.home / "recordings").iterdir()) == []
+
+
+def test_a_client_that_goes_as_its_talk_begins_leaves_no_half_of_a_recording(
+    world: World, tmp_path: Path
+) -> None:
+    for _attempt in range(8):
+        files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+        params = {"engine": "echo", "record": str(tmp_path / "r"), **files}
+        with Watch(world, ["talk"]) as watch:
+            with world.connect() as owner:
+                call = {"jsonrpc": "2.0", "id": 9, "method": "talk.start", "params": params}
+                owner._send(call)  # and no wait for its answer
+                watch.wait_for(lambda _topic, data: bool(data.get("session")), "a start", LIMIT_S)
+            watch.wait_for(stopped, "the talk's end", LIMIT_S)
+    found = Counter(path.stem for path in (tmp_path / "r").glob("*"))
+    assert set(found.values()) <= {4}, "sound, captions, transcript and facts, or nothing"
 
 
 def audio_pid(world: World) -> int:

@@ -174,6 +174,30 @@ async def test_a_folder_that_nobody_may_look_into_ends_no_daemon(settings: Setti
 
 
 @pytest.mark.asyncio
+async def test_one_that_was_stopped_before_it_began_leaves_nothing(
+    tmp_path: Path, settings: Settings
+) -> None:
+    recording = Recording(str(tmp_path / "r"), "s1", settings)
+    await recording.announce()
+    killed_sound(Path(recording.to_worker()["path"]), 2)
+    await recording.close({"state": "stopped"}, cut_off=False)
+    assert list((tmp_path / "r").iterdir()) == []
+    assert list(settings.recordings.iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_one_that_was_stopped_as_it_began_is_whole(
+    tmp_path: Path, settings: Settings
+) -> None:
+    recording, path = await begun(tmp_path / "r", settings)
+    for suffix in (".vtt", ".jsonl"):
+        path.with_suffix(suffix).unlink()
+    await recording.close({"state": "stopped"}, cut_off=False)
+    assert path.with_suffix(".vtt").read_text() == "WEBVTT\n\n"
+    assert path.with_suffix(".jsonl").read_text() == ""
+
+
+@pytest.mark.asyncio
 async def test_damaged_lines_and_facts_are_left_out(tmp_path: Path, settings: Settings) -> None:
     folder = tmp_path / "r"
     recording, _path = await begun(folder, settings)
