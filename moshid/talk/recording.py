@@ -42,6 +42,7 @@ class Recording:
         self._words: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._disk = ThreadPoolExecutor(1, "recording")
         """One thread: what was begun and cancelled is over before the next begins."""
+        self._has_failed = False
 
     def to_worker(self) -> dict[str, Any]:
         """What the audio worker is told (``RecordTo``)."""
@@ -94,11 +95,13 @@ class Recording:
         self._disk.shutdown(wait=False)
 
     async def _quietly(self, work: Callable[..., None], *args: Any) -> None:
-        """A disk that fails is logged."""
+        """A disk that fails is logged: once, not with each word for hours."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, work, *args)
         except (OSError, ValueError) as e:
-            log.warning("a recording's files cannot be kept: %s", e)
+            level = logging.DEBUG if self._has_failed else logging.WARNING
+            log.log(level, "a recording's files cannot be kept: %s", e)
+            self._has_failed = True
 
     def _begin(self) -> None:
         self._write_facts()

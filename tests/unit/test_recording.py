@@ -214,14 +214,16 @@ async def test_damaged_lines_and_facts_are_left_out(tmp_path: Path, settings: Se
 
 @pytest.mark.asyncio
 async def test_a_disk_that_fails_costs_the_recording_not_the_talk(
-    tmp_path: Path, settings: Settings
+    tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "r").write_text("in the way")
     recording = Recording(str(tmp_path / "r"), "s1", settings)
     await recording.begin({"session": "s1"}, delay_frames=2)
-    await written(recording, word(1, " Hi."))
+    await written(recording, *(word(n, " Hi.") for n in range(20)))
     await recording.close({"state": "stopped"}, cut_off=True)
     assert (tmp_path / "r").read_text() == "in the way"
+    told = [r for r in caplog.records if r.levelname == "WARNING" and "recording" in r.message]
+    assert len(told) == 1, "not with each word"
 
 
 @pytest_asyncio.fixture
