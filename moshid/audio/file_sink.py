@@ -200,11 +200,6 @@ def _open(path: str) -> _Writer:
     Raises:
         BadAudioFile: it cannot be made, or its suffix says no known format.
     """
-    if not os.path.isdir(os.path.dirname(path)):
-        raise BadAudioFile(
-            f"there is no folder {os.path.dirname(path)} to write {os.path.basename(path)} in",
-            hint=OUT_FILE,
-        )
     if os.path.isdir(path):
         raise BadAudioFile(f"{path} is a folder", hint=OUT_FILE)
     suffix = Path(path).suffix.lower()
@@ -220,6 +215,10 @@ def _open(path: str) -> _Writer:
             return _Wav(path, fd)
         return _Encoded(fd, kind, subtype)
     except OSError as e:
+        folder, name = os.path.split(path)
+        if isinstance(e, FileNotFoundError | NotADirectoryError) and not os.path.isdir(folder):
+            missing = f"there is no folder {folder} to write {name} in"
+            raise BadAudioFile(missing, hint=OUT_FILE) from e
         raise _unwritable(path, e) from e
     except ValueError as e:
         raise BadAudioFile(f"{path!r} is no path: {e}", hint=OUT_FILE) from e

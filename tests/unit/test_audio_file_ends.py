@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from moshid.audio import file_sink
 from moshid.audio.file_sink import FORMATS, FileSink
 from moshid.audio.files import FileSource
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
+from moshid.audio.wav import FILE_BYTES_MAX
 from moshid.errors import BadAudioFile
 
 
@@ -194,6 +196,18 @@ def test_a_wav_is_whole_though_its_writer_is_killed(tmp_path: Path) -> None:
         assert file.getnframes() >= 61 * FRAME_SAMPLES - SAMPLE_RATE
     sink.close()
     assert path.stat().st_size == 44 + 2 * 61 * FRAME_SAMPLES
+
+
+def test_a_wav_that_can_hold_no_more_says_what_can(tmp_path: Path) -> None:
+    sink = FileSink(str(tmp_path / "out.wav"))
+    assert isinstance(sink._file, file_sink._Wav)
+    assert sink._file._wav is not None
+    sink._file._wav.skip((FILE_BYTES_MAX - 3_000) // 2)  # 25 hours
+    with pytest.raises(BadAudioFile, match=r"no more than 4\.29 GB, a \.w64 does"):
+        sink.play(noise(1), 0, 0)
+    sink.close()
+    assert soundfile.info(tmp_path / "out.wav").frames == (FILE_BYTES_MAX - 3_000) // 2
+    (tmp_path / "out.wav").unlink()
 
 
 @pytest.mark.parametrize("rate", [1, 2**31 - 1])
