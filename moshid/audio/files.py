@@ -23,8 +23,9 @@ READ_S: Final = 0.5
 RATES: Final = range(1_000, 1_000_001)
 """What a damaged header says beyond that, the resampler may not survive."""
 
-PEAK: Final = 1_000.0
-"""Of a file in floating point; what is infinite would deafen the codec for seconds."""
+PEAK: Final = 10.0
+"""Of a file in floating point, 20 dB over full scale. What is no number is silence: it would
+deafen the codec for seconds."""
 
 _ERRORS = (OSError, ValueError, TypeError, soundfile.SoundFileError)
 
@@ -130,7 +131,7 @@ class FileSource:
         except _ERRORS as e:
             raise BadAudioFile(f"{self._path} cannot be read on: {e}") from e
         mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
-        mono = np.clip(np.nan_to_num(mono), -PEAK, PEAK)
+        mono = np.clip(np.nan_to_num(mono, posinf=0.0, neginf=0.0), -PEAK, PEAK)
         pcm = self._resample.feed(mono, last=len(block) == 0)
         if self._limit is not None:
             pcm = pcm[: max(0, self._limit - self._read_samples)]

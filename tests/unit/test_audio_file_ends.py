@@ -227,8 +227,9 @@ def test_samples_that_are_no_numbers_spoil_nothing_else(tmp_path: Path) -> None:
     source = FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=0, seconds=None)
     heard = read_all(source)
     source.close()
-    assert np.isfinite(heard).all()
-    assert np.abs(heard[12_000:24_000] - tone(SAMPLE_RATE, 1.0)[12_000:]).max() < 0.02
+    error = np.abs(heard[:24_000] - tone(SAMPLE_RATE, 1.0))
+    assert error.max() < 1.0
+    assert error[10_200:23_000].max() < 0.02, "8 ms behind them all is as it was"
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".WAV", ""])
