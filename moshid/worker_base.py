@@ -2,7 +2,8 @@
 
 A worker is ``python -m moshid.<part>.worker FD``. A reader thread takes messages, answers ``ping``
 by itself and queues the rest, so that the main thread, busy in MLX or PortAudio, need not. End of
-file on the socket means that the daemon is gone: the process exits at once.
+file on the socket means that the daemon is gone: the process exits at once, or when it has put its
+files in order (``end_in_order``).
 
 Messages, both ways::
 
@@ -25,12 +26,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from moshid import ipc, logs
 from moshid.errors import MoshidError
 
 log = logging.getLogger(__name__)
+
+ORDER_S_MAX: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -176,3 +179,16 @@ def connect(
     sock = socket.socket(fileno=int(args[0]))
     sock.setblocking(True)
     return Control(sock, on_orphaned=on_orphaned)
+
+
+def end_in_order() -> None:
+    """An ``on_orphaned`` for a worker with files: has its main thread leave as by SIGTERM, and
+    waits for that, since the process exits afterwards; a little while, should it hang.
+
+    Raises:
+        SystemExit: in the main thread.
+    """
+    if threading.current_thread() is threading.main_thread():
+        sys.exit(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORDER_S_MAX)

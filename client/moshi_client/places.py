@@ -61,8 +61,24 @@ def hf_cache(env: Mapping[str, str]) -> str:
 
 
 def absolute(path: str) -> str:
-    """The path made absolute, ``~`` expanded."""
-    return os.path.abspath(os.path.expanduser(path))
+    """The path made absolute, without ``..``. Raises as ``rooted``."""
+    return os.path.normpath(rooted(path))
+
+
+def rooted(path: str) -> str:
+    """The path made absolute, ``~`` expanded.
+
+    Raises:
+        UsageError: it is relative to a folder that has been deleted.
+    """
+    expanded = os.path.expanduser(path)
+    try:
+        return expanded if os.path.isabs(expanded) else os.path.join(os.getcwd(), expanded)
+    except FileNotFoundError as e:
+        raise UsageError(
+            f"{path} is relative to a folder that is gone",
+            "Change to another folder, or give an absolute path.",
+        ) from e
 
 
 def is_same_file(one: str, other: str) -> bool:

@@ -1,15 +1,12 @@
-"""Sound files in place of microphone and speaker. Owns reading, pacing and the output's time line.
+"""A sound file in place of the microphone. Owns its reading and its pacing.
 
-An input of any format, rate and channel count is mixed down and resampled to 24 kHz mono while it
-is read. The output is what a listener would have heard, without the jitter of a real speaker: its
-sample ``t`` is heard at ``t``, so the answer to the frame captured at position ``p`` stands at
-``p + 1920``, once that frame was complete; what was never answered is silence. Input and output
-laid above each other show the conversation as it was.
+Any format, rate and channel count is mixed down and resampled to 24 kHz mono while it is read.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,26 +14,18 @@ import numpy as np
 import soundfile
 
 from moshid.audio.devices import Heard
-from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence, to_int16
+from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
-from moshid.errors import OUT_FILE, BadAudioFile
+from moshid.errors import BadAudioFile
 
 READ_S: Final = 0.5
-FORMATS: Final = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".oga": ("OGG", "VORBIS"),
-    ".opus": ("OGG", "OPUS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-    ".aif": ("AIFF", "PCM_16"),
-    ".aiff": ("AIFF", "PCM_16"),
-    ".au": ("AU", "PCM_16"),
-    ".caf": ("CAF", "PCM_16"),
-    ".w64": ("W64", "PCM_16"),
-}
-"""What is written, by the path's suffix; a path without one is a WAV."""
+RATES: Final = range(1_000, 1_000_001)
+"""What a damaged header says beyond that, the resampler may not survive."""
+
+PEAK: Final = 10.0
+"""Of a file in floating point, 20 dB over full scale. What is no number is silence: it would
+deafen the codec for seconds."""
 
 _ERRORS = (OSError, ValueError, TypeError, soundfile.SoundFileError)
 
@@ -141,7 +130,8 @@ class FileSource:
             )
         except _ERRORS as e:
             raise BadAudioFile(f"{self._path} cannot be read on: {e}") from e
-        mono = np.ascontiguousarray(np.nan_to_num(block.mean(axis=1, dtype=np.float32)))
+        mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
+        mono = np.clip(np.nan_to_num(mono, posinf=0.0, neginf=0.0), -PEAK, PEAK)
         pcm = self._resample.feed(mono, last=len(block) == 0)
         if self._limit is not None:
             pcm = pcm[: max(0, self._limit - self._read_samples)]
@@ -152,101 +142,32 @@ class FileSource:
         self._ready_samples += len(pcm)
 
 
-class FileSink:
-    """A sound file of 24 kHz mono, its format by its suffix: see ``FORMATS``."""
-
-    underruns = 0
-    late_frames = 0
-    drift_ppm = None
-
-    def __init__(self, path: str) -> None:
-        """Raises BadAudioFile when it cannot be made, or its extension says no known format."""
-        self._path = path
-        self._file = _open_to_write(path)
-        self._has_16_bits = self._file.subtype == "PCM_16"
-        self._written = 0
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is written."""
-        return {"file": self._path, "rate": SAMPLE_RATE, "channels": 1}
-
-    def start(self, now_ns: int) -> None:
-        """The file's time line starts at position 0 whenever this is."""
-
-    def too_late(self, position: int, now_ns: int) -> bool:  # noqa: ARG002
-        """Never: a file waits."""
-        return False
-
-    def play(self, pcm: Samples, position: int, now_ns: int) -> int:
-        """Write the answer at ``position + 1920``, after silence where nothing was answered."""
-        gap = position + FRAME_SAMPLES - self._written
-        if gap > 0:
-            self._write(np.zeros(gap, dtype=np.float32))
-        self._write(pcm)
-        return now_ns
-
-    def rest(self) -> None:
-        """Silence is written where nothing is answered anyway."""
-
-    def pending_s(self) -> float:
-        """Nothing is ever pending."""
-        return 0.0
-
-    def close(self) -> None:
-        """Mend the header and close."""
-        self._file.close()
-
-    def _write(self, pcm: Samples) -> None:
-        try:
-            self._file.write(to_int16(pcm) if self._has_16_bits else np.clip(pcm, -1.0, 1.0))
-        except _ERRORS as e:
-            raise BadAudioFile(f"{self._path} cannot be written: {e}") from e
-        self._written += len(pcm)
-
-
 def _open_to_read(path: str) -> soundfile.SoundFile:
-    if not Path(path).exists():
-        raise BadAudioFile(f"there is no file {path}")
-    if not Path(path).is_file():
-        raise BadAudioFile(f"{path} is no regular file and no pipe")
+    _try_to_read(path)
     if Path(path).suffix.lower() in (".raw", ".pcm"):
         raise BadAudioFile(
             f"{path} is raw PCM, which does not say its rate or format",
             hint="As 16 bits, mono, 24 kHz it can come through stdin: --in - < FILE.",
         )
     try:
-        return _ReadOn(path)
+        file = _ReadOn(path)
     except _ERRORS as e:
         raise BadAudioFile(f"{path} is no sound file that can be read: {e}") from e
+    if file.samplerate not in RATES:
+        file.close()
+        raise BadAudioFile(f"{path} is damaged: it says {file.samplerate:,} samples a second")
+    return file
 
 
-def _open_to_write(path: str) -> soundfile.SoundFile:
-    if not Path(path).parent.is_dir():
-        raise BadAudioFile(
-            f"there is no folder {Path(path).parent} to write {Path(path).name} in", hint=OUT_FILE
-        )
-    if Path(path).is_dir():
-        raise BadAudioFile(f"{path} is a folder", hint=OUT_FILE)
-    suffix = Path(path).suffix.lower()
-    if suffix and suffix not in FORMATS:
-        raise BadAudioFile(
-            f"no sound format is known by the suffix {suffix}",
-            hint=f"Give --out a path that ends with one of {' '.join(FORMATS)}.",
-        )
-    kind, subtype = FORMATS[suffix or ".wav"]
-    _try_to_write(path)
-    try:
-        return soundfile.SoundFile(
-            path, "w", samplerate=SAMPLE_RATE, channels=1, format=kind, subtype=subtype
-        )
-    except _ERRORS as e:
-        raise BadAudioFile(f"{path} cannot be written: {e}") from e
-
-
-def _try_to_write(path: str) -> None:
+def _try_to_read(path: str) -> None:
     """All that libsndfile would say is "System error"."""
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise BadAudioFile(f"{path} is no regular file and no pipe")
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise BadAudioFile(f"there is no file {path}") from e
     except OSError as e:
-        raise BadAudioFile(f"{path} cannot be written: {e.strerror}", hint=OUT_FILE) from e
+        raise BadAudioFile(f"{path} cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise BadAudioFile(f"{path!r} is no path: {e}") from e

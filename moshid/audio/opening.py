@@ -105,7 +105,7 @@ def _open_source(params: Start, path: str, tail_frames: int) -> Source:
 
 
 def _open_sink(params: Start, path: str) -> Sink:
-    from moshid.audio.files import FileSink
+    from moshid.audio.file_sink import FileSink
 
     return PipeSink(path, fast=params.fast) if is_pipe(path) else FileSink(path)
 

@@ -44,7 +44,7 @@ class PipeSource:
         self.lossless = fast
         self.cut_short = False
         """Whether ``seconds`` ended it, and not the writer."""
-        self._left_bytes = None if seconds is None else 2 * round(seconds * SAMPLE_RATE)
+        self._left_bytes = None if seconds is None else 2 * max(1, round(seconds * SAMPLE_RATE))
         self._tail_frames = tail_frames
         self._bytes = bytearray()
         self._begun = False

@@ -22,7 +22,7 @@ import numpy as np
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshid.audio.request import RecordTo
 from moshid.audio.ring import Samples
-from moshid.audio.stereo import SLACK_SAMPLES, Mixer, PlayedLine, Stereo
+from moshid.audio.stereo import SLACK_SAMPLES, Mixer, Piece, PlayedLine, Stereo
 from moshid.audio.wav import FILE_BYTES_MAX, FRAME_BYTES, WavWriter
 from moshid.errors import RecordingFailed
 
@@ -73,13 +73,14 @@ class Recorder:
         self._origin_ns = 0
         self._mixer = Mixer(self._wav.samples)
         self._line = PlayedLine()
-        self._missing_samples = 0
+        self._silent_samples = 0
+        """Silence that goes before the next piece."""
         self.lost_frames = 0
         """Frames that the disk was too slow for."""
         self.reason: Reason | None = None
         """Why it stopped before the talk's end."""
         self._told: Reason | None = None
-        self._queue: queue.Queue[Stereo | None] = queue.Queue(QUEUE_PIECES_MAX)
+        self._queue: queue.Queue[tuple[int, Stereo] | None] = queue.Queue(QUEUE_PIECES_MAX)
         self._thread = threading.Thread(target=self._write_all, name="recorder", daemon=True)
         self._thread.start()
 
@@ -131,25 +132,27 @@ class Recorder:
         if self.reason is None:
             self._queue_all(self._mixer.put(side, pcm, self._origin + position))
 
-    def _queue_all(self, pieces: list[Stereo]) -> None:
+    def _queue_all(self, pieces: list[Piece]) -> None:
         for piece in pieces if self.reason is None else ():
-            hole = np.zeros((self._missing_samples, 2), dtype=np.int16)
-            filled: Stereo = np.concatenate((hole, piece)) if len(hole) else piece
+            if isinstance(piece, int):
+                self._silent_samples += piece
+                continue
+            filled = (self._silent_samples, piece)
             try:
                 self._queue.put(filled, block=self._may_wait, timeout=CLOSE_S_MAX)
-                self._missing_samples = 0
+                self._silent_samples = 0
             except queue.Full:
-                self._missing_samples += len(piece)
+                self._silent_samples += len(piece)
                 self.lost_frames += max(1, len(piece) // FRAME_SAMPLES)
 
     def _write_all(self) -> None:
         """The thread: write pieces until None comes; after a fault only throw them away."""
         settled_s = synced_s = time.monotonic()
-        while (piece := self._queue.get()) is not None:
+        while (filled := self._queue.get()) is not None:
             if self.reason is not None:
                 continue
             try:
-                self._write(piece)
+                self._write(*filled)
                 now_s = time.monotonic()
                 if now_s - settled_s >= SETTLE_S:
                     self._check_room()
@@ -163,10 +166,13 @@ class Recorder:
         except OSError as e:
             self._stop("failed", e)
 
-    def _write(self, piece: Stereo) -> None:
-        room = (self._limit_bytes - self._wav.size_bytes) // FRAME_BYTES
-        self._wav.write(np.ascontiguousarray(piece[: max(0, room)]).data)
-        if room <= len(piece):
+    def _write(self, silent_samples: int, piece: Stereo) -> None:
+        room = max(0, (self._limit_bytes - self._wav.size_bytes) // FRAME_BYTES)
+        if silent_samples:
+            self._wav.skip(min(silent_samples, room))
+        if len(sound := piece[: max(0, room - silent_samples)]):
+            self._wav.write(np.ascontiguousarray(sound).data)
+        if room <= silent_samples + len(piece):
             self._stop("limit")
 
     def _check_room(self) -> None:

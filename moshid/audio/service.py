@@ -21,13 +21,7 @@ from moshid.audio.reopening import Reopener, lose
 from moshid.audio.request import CodecSpec, ControlChanges, Rejoin, parse
 from moshid.audio.spares import Spares
 from moshid.audio.talking import EventHandler, Talking
-from moshid.errors import (
-    AudioWorkerDied,
-    DeviceFailed,
-    NoTalk,
-    TalkBusy,
-    WorkerDied,
-)
+from moshid.errors import AudioWorkerDied, DeviceFailed, NoDevice, NoTalk, TalkBusy, WorkerDied
 from moshid.events import Bus
 from moshid.settings import Settings
 from moshid.supervisor import WorkerProcess
@@ -135,8 +129,11 @@ class AudioService:
         talk.count(0)
         try:
             answer = await self._open_twice(talk, spec, sock)
-        except BaseException:
+        except BaseException as e:
             self._forget(talk)
+            if isinstance(e, asyncio.CancelledError):  # it may be making files just now
+                limit_s = self._settings.stop_timeout_s
+                await asyncio.wait({talk.worker.exited}, timeout=limit_s)
             raise
         talk.devices, talk.began_s = answer["devices"], time.monotonic()
         self._processes.later(liveness.watch(talk, self._look_s))
@@ -228,13 +225,16 @@ class AudioService:
     async def _open_twice(
         self, talk: Talking, codec: CodecSpec | None, sock: socket.socket | None
     ) -> dict[str, Any]:
-        """A spare may just be leaving, with a sound server that has died: then the next one."""
+        """A spare may just be leaving, with a sound server that has died, or know devices of long
+        ago only (a server hung when it looked, a card was in use): then the next one."""
         try:
             return await self._open(talk, talk.params, sock)
-        except AudioWorkerDied as e:
-            if not talk.can_move:
+        except (AudioWorkerDied, NoDevice) as e:
+            if isinstance(e, AudioWorkerDied) and not talk.can_move:
                 raise
-            log.info("the audio process died as the talk began: %s", e.message)
+            log.info("the spare audio process did not open the talk: %s", e.message)
+            if talk.worker is not None:
+                self._processes.retire(talk.worker)
             talk.worker = await self._spares.take(codec)
             return await self._open(talk, talk.params, sock)
 

@@ -21,6 +21,7 @@ from moshid.audio.pump import Answer, Captured, Pump
 from moshid.audio.report import Notify, Parts, Report
 from moshid.audio.request import ControlChanges
 from moshid.audio.ring import Samples
+from moshid.errors import BadAudioFile
 from moshid.ipc import IN_FLIGHT_FRAMES_MAX, FrameKind, TokenFrame
 
 ANSWERS_MAX: Final = IN_FLIGHT_FRAMES_MAX + 1
@@ -64,6 +65,8 @@ class Session:
         self.source = source
         self.sink = sink
         self.ended: Reason | None = None
+        self.unfinished: BadAudioFile | None = None
+        """Why the end of the output could not be written."""
         self.link = link
         self._codec = codec
         self._hearing = hearing
@@ -117,7 +120,7 @@ class Session:
         return self._conversation.controls.to_dict()
 
     def finish(self, *, say_end: bool = True) -> dict[str, Any]:
-        """Close everything; returns the last stats.
+        """Close everything; returns the last stats. See ``unfinished``.
 
         Args:
             say_end: whether the model is told that the talk is over; no, when another process may
@@ -128,7 +131,10 @@ class Session:
             self.link.send(TokenFrame(FrameKind.END, self._pump.epoch, frame))
         self._leave()
         self.source.close()
-        self.sink.close()
+        try:
+            self.sink.close()
+        except BadAudioFile as e:
+            self.unfinished = e
         self._conversation.close()
         return self.stats()
 

@@ -22,6 +22,9 @@ from moshid.audio.ring import Samples
 Stereo = npt.NDArray[np.int16]
 """Shape [n, 2]: the user, Moshi."""
 
+Piece = Stereo | int
+"""Sound, or so many samples of silence: hours of it, where a device was away so long."""
+
 WINDOW_SAMPLES: Final = 2 * SAMPLE_RATE
 SLACK_SAMPLES: Final = 8 * FRAME_SAMPLES
 """What was captured waits so long for what is played meanwhile."""
@@ -74,7 +77,7 @@ class Mixer:
         self._end = begin
         self._window = np.zeros((WINDOW_SAMPLES, 2), dtype=np.float32)
 
-    def put(self, side: int, pcm: Samples, position: int) -> list[Stereo]:
+    def put(self, side: int, pcm: Samples, position: int) -> list[Piece]:
         """Lay float32 [n] on ``side`` (0: the user, 1: Moshi); returns what had to make room."""
         out = self.take(position + len(pcm) - WINDOW_SAMPLES)
         late = max(0, self.begin - position)
@@ -85,18 +88,21 @@ class Mixer:
             self._end = max(self._end, position + late + len(pcm))
         return out
 
-    def take(self, until: int) -> list[Stereo]:
-        """Everything before ``until``, in pieces of at most the window's length."""
-        out = []
-        while until > self.begin:
+    def take(self, until: int) -> list[Piece]:
+        """Everything before ``until``: what stands in the window, and the silence beyond it."""
+        out: list[Piece] = []
+        if until > self.begin:
             n = min(until - self.begin, WINDOW_SAMPLES)
             out.append(_as_int16(self._window[:n]))
             self._window[: WINDOW_SAMPLES - n] = self._window[n:]
             self._window[WINDOW_SAMPLES - n :] = 0.0
             self.begin += n
+        if until > self.begin:
+            out.append(until - self.begin)
+            self.begin = until
         return out
 
-    def rest(self) -> list[Stereo]:
+    def rest(self) -> list[Piece]:
         """Everything that is left."""
         return self.take(self._end)
 

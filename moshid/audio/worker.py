@@ -35,7 +35,7 @@ from moshid.errors import (
     TalkBusy,
 )
 from moshid.urgency import Urgency
-from moshid.worker_base import Control, Request, connect
+from moshid.worker_base import Control, Request, connect, end_in_order
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,6 @@ class Worker:
                 codec.hurry()
         ends = open_ends(params, tail_frames)
         conversation = open_conversation(params, ends)
-        link = None if echo else _take_link(request)
         # A file cuts itself short, so that the tail of silence still follows.
         seconds = params.seconds if params.in_file is None else None
         plan = Plan(params.session, params.epoch, params.delay_frames, seconds, params.first_frame)
@@ -184,7 +183,7 @@ class Worker:
             ends.sink,
             self._control.tell,
             codec=codec,
-            link=link,
+            link=None if echo else _take_link(request),
             hearing=hearing,
             conversation=conversation,
         )
@@ -212,12 +211,15 @@ class Worker:
         return self._session.set(changes)
 
     def _stop(self) -> dict[str, Any]:
-        if self._session is None:
-            if not self._last_stats:
-                raise NoTalk("there is no session to stop")
-            return self._last_stats
-        self._session.ended = self._session.ended or "stopped"
-        return self._end(self._session)
+        session = self._session
+        if session is not None:
+            session.ended = session.ended or "stopped"
+            self._end(session)
+            if session.unfinished is not None:
+                raise session.unfinished
+        elif not self._last_stats:
+            raise NoTalk("there is no session to stop")
+        return self._last_stats
 
     def _leave(self) -> dict[str, Any]:
         """Let go of the devices; another process takes over, so the model is told nothing."""
@@ -251,12 +253,12 @@ class Worker:
         self.device_failed = isinstance(error, DeviceFailed)
         self._end(session, error)
 
-    def _end(self, session: Session, error: MoshidError | None = None) -> dict[str, Any]:
+    def _end(self, session: Session, error: MoshidError | None = None) -> None:
         if error is None:
             self._tell_state("stopping")
             time.sleep(min(DRAIN_S_MAX, session.sink.pending_s()))
             self._last_stats = session.finish()
-            self._tell_end(session, None)
+            self._tell_end(session, session.unfinished)
         else:
             # Told first: to close the stream of a server that died may take long.
             self._last_stats = session.stats()
@@ -264,12 +266,10 @@ class Worker:
             session.finish(say_end=not self.device_failed)
         self._session = None
         self._urgency.lower()
-        return self._last_stats
 
     def _tell_end(self, session: Session, error: MoshidError | None) -> None:
         self._tell_state("stopped" if error is None else "failed", error)
-        told = session.report.end(session.ended, self._last_stats)
-        self._control.notify("ended", told)
+        self._control.notify("ended", session.report.end(session.ended, self._last_stats))
 
     def _tell_state(self, state: str, error: MoshidError | None = None) -> None:
         assert self._session is not None
@@ -286,13 +286,14 @@ def _take_link(request: Request) -> FrameLink:
 def main() -> None:
     """Serve the daemon until it says ``shutdown`` or goes away."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    control = connect()
+    control = connect(on_orphaned=end_in_order)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     control.start()
     worker = Worker(control)
     try:
         worker.run()
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # not again, while files are finished
         worker.close()
         if not worker.may_end_port_audio:  # as it would be through atexit
             logging.shutdown()

@@ -13,6 +13,8 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +40,9 @@ class Recording:
         self._delay_s = FRAME_S
         self._captions = Captions()
         self._words: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._disk = ThreadPoolExecutor(1, "recording")
+        """One thread: what was begun and cancelled is over before the next begins."""
+        self._has_failed = False
 
     def to_worker(self) -> dict[str, Any]:
         """What the audio worker is told (``RecordTo``)."""
@@ -50,7 +55,7 @@ class Recording:
     async def announce(self) -> None:
         """Leave the note, before there is anything to be mended."""
         text = json.dumps({"base": str(self._base)})
-        await _quietly(asyncio.to_thread(_replace, self._note, text))
+        await self._quietly(_replace, self._note, text)
 
     async def begin(self, facts: dict[str, Any], *, delay_frames: int) -> None:
         """The sound is being recorded: say of what.
@@ -68,7 +73,7 @@ class Recording:
             "ended_at": None,
             **facts,
         }
-        await _quietly(asyncio.to_thread(self._begin))
+        await self._quietly(self._begin)
 
     def add(self, word: dict[str, Any]) -> None:
         """Take a ``talk.text`` event's data."""
@@ -77,7 +82,7 @@ class Recording:
     async def write(self) -> None:
         """Write words as they come, until ``finish``."""
         while (word := await self._words.get()) is not None:
-            await _quietly(asyncio.to_thread(self._write_word, word))
+            await self._quietly(self._write_word, word)
 
     def finish(self) -> None:
         """No more words: ``write`` comes to its end."""
@@ -86,18 +91,22 @@ class Recording:
     async def close(self, status: dict[str, Any], *, cut_off: bool) -> None:
         """The talk is over, with ``status``; ``cut_off``: the sound's writer did not end it. One
         that never began leaves nothing."""
-        if not self._facts and not _wav(self._base).exists():
-            await _quietly(asyncio.to_thread(self._note.unlink, True))
-            return
-        self._facts |= {
-            "ended_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "status": status,
-        }
-        await _quietly(asyncio.to_thread(self._close, cut_off))
+        await self._quietly(self._close, status, cut_off)
+        self._disk.shutdown(wait=False)
+
+    async def _quietly(self, work: Callable[..., None], *args: Any) -> None:
+        """A disk that fails is logged: once, not with each word for hours."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, work, *args)
+        except (OSError, ValueError) as e:
+            level = logging.DEBUG if self._has_failed else logging.WARNING
+            log.log(level, "a recording's files cannot be kept: %s", e)
+            self._has_failed = True
 
     def _begin(self) -> None:
         self._write_facts()
-        _append(_captions(self._base), HEAD)
+        if not _captions(self._base).exists():
+            _append(_captions(self._base), HEAD)
         _append(_transcript(self._base), "")
 
     def _write_facts(self) -> None:
@@ -113,9 +122,17 @@ class Recording:
         if cues:
             _append(_captions(self._base), cues)
 
-    def _close(self, cut_off: bool) -> None:
+    def _close(self, status: dict[str, Any], cut_off: bool) -> None:
+        if not self._facts:
+            self._note.unlink(missing_ok=True)
+            _wav(self._base).unlink(missing_ok=True)
+            return
+        self._facts |= {
+            "ended_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "status": status,
+        }
+        self._begin()  # again, should that have been cancelled
         self._write_cues(self._captions.finish())
-        self._write_facts()
         if cut_off:
             _mend(self._base)
         self._note.unlink(missing_ok=True)
@@ -139,7 +156,7 @@ def _mend_all(notes: Path) -> int:
             _mend(base)
         except (OSError, ValueError) as e:
             log.warning("a recording could not be finished: %s", e, extra={"path": str(base)})
-            if not base.parent.is_dir():
+            if not os.path.isdir(base.parent):  # pathlib's raises where it may not look
                 continue  # its volume may come back
         else:
             log.info("a recording was finished", extra={"path": str(_wav(base))})
@@ -152,8 +169,8 @@ def _mend(base: Path) -> None:
     seconds = wav.mend(_wav(base))
     _replace(_captions(base), whole(_words(_transcript(base))))
     try:
-        facts = json.loads(_facts(base).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        facts = dict(json.loads(_facts(base).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
         facts = {}
     facts |= {"mended": CUT_OFF, "seconds": round(seconds, 2)}
     _replace(_facts(base), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
@@ -163,14 +180,16 @@ def _words(transcript: Path) -> list[dict[str, Any]]:
     """The lines that are whole; the last one may have been cut off."""
     words = []
     try:
-        lines = transcript.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Not splitlines: what it takes for ends of lines, JSON leaves in its strings.
+        lines = transcript.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
-    for line in lines:
+    for line in filter(None, lines):
         try:
-            words.append(json.loads(line))
-        except ValueError:
-            log.warning("half a line was left out of %s", transcript.name)
+            word = json.loads(line)
+            words.append({"heard_s": float(word["heard_s"]), "text": str(word["text"])})
+        except (ValueError, KeyError, TypeError):
+            log.warning("a damaged line was left out of %s", transcript.name)
     return words
 
 
@@ -203,11 +222,3 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-async def _quietly(work: Any) -> None:
-    """A disk that fails is logged."""
-    try:
-        await work
-    except (OSError, ValueError) as e:
-        log.warning("a recording's files cannot be kept: %s", e)

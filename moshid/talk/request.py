@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -96,7 +97,7 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             raise BadAudioFile(
                 f"there is no folder {folder} to write {Path(self.out_file).name} in", hint=OUT_FILE
             )
-        if self.out_file is not None and Path(self.out_file).is_dir():
+        if self.out_file is not None and os.path.isdir(self.out_file):
             raise BadAudioFile(f"{self.out_file} is a folder", hint=OUT_FILE)
 
     def ends(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +133,26 @@ async def test_bad_requests_are_refused_by_kind_and_the_worker_survives(tmp_path
             stats = await rig.worker.call("stop")
     assert stats["session"] == "s1"
     assert (await rig.wait_for("ended"))["reason"] == "stopped"
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
+async def test_an_output_whose_end_finds_no_room_fails_the_talk(tmp_path: Path) -> None:
+    files = {"in_file": str(make_speech(tmp_path / "in.wav")), "out_file": str(tmp_path / "o.flac")}
+    async with audio_worker(tmp_path) as rig:
+        await rig.start(None, **files, fast=True)
+        await rig.wait_for("ended")
+        size = Path(files["out_file"]).stat().st_size
+        resource.prlimit(rig.worker.pid, resource.RLIMIT_FSIZE, (size - 1, size - 1))
+        await rig.start(None, **files, fast=True, session="s2")
+        await rig.wait_for("ended", lambda ended: ended["stats"]["session"] == "s2")
+        failed = await rig.wait_for("state", lambda state: state["state"] == "failed")
+        assert failed["error"]["kind"] == "audio.bad_file"
+        await rig.start(None, **files, session="s3", fast=False)
+        await rig.wait_for("level", lambda level: level["frame"] == 3)
+        resource.prlimit(rig.worker.pid, resource.RLIMIT_FSIZE, (43, 43))
+        with pytest.raises(BadAudioFile, match="File too large"):
+            await rig.worker.call("stop")
 
 
 @pytest.mark.asyncio

@@ -178,6 +178,27 @@ async def test_a_spare_that_dies_as_the_talk_begins_is_replaced(
 
 
 @pytest.mark.asyncio
+async def test_a_spare_that_knows_devices_of_long_ago_only_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a server of which nothing cheap to look at tells; so it is after one that hung."""
+    listener = Listener()
+    with pulse_server(tmp_path / "pulse", monkeypatch) as server:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        server.kill()
+        async with audio_service(tmp_path) as service:
+            old = await spare_pid(service)
+            assert service._spares.worker is not None
+            assert await service._spares.worker.call("status") == {}, "it has looked"
+            await asyncio.to_thread(server.start_again)
+            await service.start_talk(echo(), None, None, listener)
+            await next_of(listener, "level")
+            (pid,) = [w["pid"] for w in service.workers() if w["state"] == "talking"]
+            assert await service.stop_talk("a")
+    assert pid != old
+
+
+@pytest.mark.asyncio
 async def test_the_talk_follows_the_system_s_default_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

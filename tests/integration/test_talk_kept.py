@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -146,7 +148,10 @@ def test_where_it_cannot_be_recorded_the_talk_does_not_begin(world: World, tmp_p
     files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
     (tmp_path / "file").write_text("")
     cases = {
-        "audio.recording_failed": [str(tmp_path / "file"), "/proc/none"],
+        "audio.recording_failed": [
+            *(str(tmp_path / "file"), "/proc/none"),
+            str(tmp_path / ("n" * 300)),
+        ],
         "rpc.invalid_params": ["relative"],
     }
     for kind, folders in cases.items():
@@ -157,15 +162,33 @@ def test_where_it_cannot_be_recorded_the_talk_does_not_begin(world: World, tmp_p
     assert list((world.home / "recordings").iterdir()) == []
 
 
+def test_a_client_that_goes_as_its_talk_begins_leaves_no_half_of_a_recording(
+    world: World, tmp_path: Path
+) -> None:
+    for _attempt in range(8):
+        files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(tmp_path / "o.wav")}
+        params = {"engine": "echo", "record": str(tmp_path / "r"), **files}
+        with Watch(world, ["talk"]) as watch:
+            with world.connect() as owner:
+                call = {"jsonrpc": "2.0", "id": 9, "method": "talk.start", "params": params}
+                owner._send(call)  # and no wait for its answer
+                watch.wait_for(lambda _topic, data: bool(data.get("session")), "a start", LIMIT_S)
+            watch.wait_for(stopped, "the talk's end", LIMIT_S)
+    found = Counter(path.stem for path in (tmp_path / "r").glob("*"))
+    assert set(found.values()) <= {4}, "sound, captions, transcript and facts, or nothing"
+
+
 def audio_pid(world: World) -> int:
     workers = world.call("daemon.status")["workers"]
     (pid,) = [w["pid"] for w in workers if w["state"] == "talking"]
     return int(pid)
 
 
-def begin_echo(world: World, folder: Path, watch: Watch, frames: int) -> None:
+def begin_echo(
+    world: World, folder: Path, watch: Watch, frames: int, *, out: str = "o.wav"
+) -> None:
     """A recorded echo of the speech, at real time, with so many frames behind it."""
-    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(folder / "o.wav")}
+    files = {"in_file": str(checkpoint.speech_wav()), "out_file": str(folder / out)}
     params = {"engine": "echo", "detach": True, "record": str(folder / "r"), **files}
     world.call("talk.start", params)
     watch.wait_for(level_from(frames), "frames", LIMIT_S)
@@ -179,7 +202,8 @@ def assert_mended(folder: Path, frames: int) -> None:
     assert "cut off" in facts["mended"]
     assert facts["seconds"] == round(len(pcm) / RATE, 2)
     assert len(pcm) >= (frames - 9) * FRAME
-    assert np.allclose(pcm[:, 0], said[: len(pcm)], atol=1e-4)
+    known = len(pcm) - 2 * FRAME  # what answers the last frame stands behind it
+    assert np.allclose(pcm[:known, 0], said[:known], atol=1e-4)
     assert the_only(folder / "r", ".vtt").read_text() == "WEBVTT\n\n"
 
 
@@ -192,6 +216,22 @@ def test_the_audio_worker_is_killed_and_its_recording_finished(
         watch.wait_for(stopped, "the talk's end", LIMIT_S)
         assert watch.data("talk")[-1]["status"]["error"]["kind"] == "audio.worker_died"
     assert_mended(tmp_path, 20)
+
+
+def test_the_daemon_is_killed_and_the_audio_worker_finishes_its_files(
+    world: World, tmp_path: Path
+) -> None:
+    """A FLAC has its length, and the recording its last half second, which is mixed as one."""
+    with Watch(world, ["talk", "talk.level"]) as watch:
+        begin_echo(world, tmp_path, watch, 20, out="o.flac")
+        worker = psutil.Process(audio_pid(world))
+        world.kill_daemon()
+        psutil.wait_procs([worker], timeout=LIMIT_S)
+        frames = watch.data("talk.level")[-1]["frame"] + 1
+    heard = soundfile.info(tmp_path / "o.flac").frames
+    assert frames * FRAME <= heard < (frames + 100) * FRAME
+    world.start_daemon("--set", "model_step_timeout_s=2")
+    assert_mended(tmp_path, frames + 8)
 
 
 def test_daemon_and_worker_are_killed_and_the_next_one_finishes(

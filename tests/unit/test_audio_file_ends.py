@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import resource
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from moshid.audio.files import FORMATS, FileSink, FileSource
+from moshid.audio import file_sink
+from moshid.audio.file_sink import FORMATS, FileSink
+from moshid.audio.files import FileSource
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
+from moshid.audio.wav import FILE_BYTES_MAX
 from moshid.errors import BadAudioFile
 
 
@@ -117,6 +124,112 @@ def test_what_cannot_be_written_is_told_in_the_systems_words() -> None:
     ) as caught:
         FileSink("/proc/a.wav")
     assert "Give --out a file" in caught.value.hint
+
+
+def test_paths_that_cannot_be_looked_at_are_told_in_the_systems_words() -> None:
+    """A name that is too long stands for a folder without permission: this may run as root."""
+    path = "/tmp/" + "n" * 300 + ".wav"
+    with pytest.raises(BadAudioFile, match="cannot be read: File name too long"):
+        FileSource(path, fast=True, tail_frames=0, seconds=None)
+    with pytest.raises(BadAudioFile, match="cannot be written: File name too long"):
+        FileSink(path)
+    for end in (FileSink, lambda p: FileSource(p, fast=True, tail_frames=0, seconds=None)):
+        with pytest.raises(BadAudioFile, match="is no path"):
+            end("/tmp/nul\0.wav")
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file grows beyond ``size`` bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def noise(frames: int) -> Samples:
+    pcm = 0.1 * np.random.default_rng(0).standard_normal(frames * FRAME_SAMPLES)
+    return pcm.astype(np.float32)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_full_disk_is_told_in_the_systems_words(tmp_path: Path, suffix: str) -> None:
+    path = str(tmp_path / f"out{suffix}")
+    with room_for(20_000):
+        sink = FileSink(path)
+        with pytest.raises(BadAudioFile, match="written: File too large") as caught:
+            sink.play(noise(100), 0, 0)
+        with suppress(BadAudioFile):  # a WAV ends with what there is
+            sink.close()
+    assert "Give --out a file" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".mp3", ".opus"])
+def test_a_disk_that_has_no_room_for_the_end_is_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    sink = FileSink(str(path))
+    sink.play(noise(3), 0, 0)
+    before = path.stat().st_size
+    with room_for(before + 1), pytest.raises(BadAudioFile, match="written: File too large"):
+        sink.close()
+    sink.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants Linux's full device")
+def test_devices_can_be_written_and_what_is_full_says_what_to_do() -> None:
+    sink = FileSink("/dev/null")
+    sink.play(noise(1), 0, 0)
+    sink.close()
+    with pytest.raises(BadAudioFile, match="No space left") as caught:
+        FileSink("/dev/full")
+    assert "Make room" in caught.value.hint
+
+
+def test_a_wav_is_whole_though_its_writer_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    path.write_bytes(bytes(1_000_000))
+    sink = FileSink(str(path))
+    sink.play(noise(60), 0, 0)  # and no close
+    with wave.open(str(path)) as file:
+        assert file.getnframes() >= 61 * FRAME_SAMPLES - SAMPLE_RATE
+    sink.close()
+    assert path.stat().st_size == 44 + 2 * 61 * FRAME_SAMPLES
+
+
+def test_a_wav_that_can_hold_no_more_says_what_can(tmp_path: Path) -> None:
+    sink = FileSink(str(tmp_path / "out.wav"))
+    assert isinstance(sink._file, file_sink._Wav)
+    assert sink._file._wav is not None
+    sink._file._wav.skip((FILE_BYTES_MAX - 3_000) // 2)  # 25 hours
+    with pytest.raises(BadAudioFile, match=r"no more than 4\.29 GB, a \.w64 does"):
+        sink.play(noise(1), 0, 0)
+    sink.close()
+    assert soundfile.info(tmp_path / "out.wav").frames == (FILE_BYTES_MAX - 3_000) // 2
+    (tmp_path / "out.wav").unlink()
+
+
+@pytest.mark.parametrize("rate", [1, 2**31 - 1])
+def test_a_rate_that_nothing_has_is_refused(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE, 0.1), SAMPLE_RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(BadAudioFile, match="samples a second"):
+        FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=0, seconds=None)
+
+
+def test_samples_that_are_no_numbers_spoil_nothing_else(tmp_path: Path) -> None:
+    pcm = np.stack([tone(48_000, 1.0)] * 2, axis=1)
+    pcm[20_000], pcm[20_001], pcm[20_002] = np.inf, -np.inf, np.nan
+    soundfile.write(tmp_path / "a.wav", pcm, 48_000, subtype="FLOAT")
+    source = FileSource(str(tmp_path / "a.wav"), fast=True, tail_frames=0, seconds=None)
+    heard = read_all(source)
+    source.close()
+    error = np.abs(heard[:24_000] - tone(SAMPLE_RATE, 1.0))
+    assert error.max() < 1.0
+    assert error[10_200:23_000].max() < 0.02, "8 ms behind them all is as it was"
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".WAV", ""])

@@ -193,6 +193,16 @@ def test_seconds_cut_a_pipe(pipe: Pipe) -> None:
     source.close()
 
 
+def test_a_time_too_short_for_a_sample_ends_all_the_same(pipe: Pipe) -> None:
+    source = source_of(pipe, fast=True, seconds=1e-6)
+    pipe.write(0.5, FRAME_SAMPLES)
+    heard = source.take(0)
+    assert heard is not None
+    assert np.count_nonzero(heard.pcm) == 1
+    assert source.ended
+    source.close()
+
+
 def test_a_sound_file_through_the_pipe_is_refused(pipe: Pipe, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(4000, np.float32), 44_100)
     source = source_of(pipe, fast=True)

@@ -17,7 +17,7 @@ from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, silence
 from moshid.audio.recorder import QUEUE_PIECES_MAX, Recorder
 from moshid.audio.request import RecordTo
 from moshid.audio.ring import Samples
-from moshid.audio.stereo import SLIP_FRAMES, WINDOW_SAMPLES, Mixer, PlayedLine, Stereo
+from moshid.audio.stereo import SLIP_FRAMES, WINDOW_SAMPLES, Mixer, Piece, PlayedLine, Stereo
 from moshid.errors import RecordingFailed
 
 
@@ -25,8 +25,10 @@ def tone(value: float, n: int = FRAME_SAMPLES) -> Samples:
     return np.full(n, value, dtype=np.float32)
 
 
-def joined(pieces: list[Stereo]) -> Stereo:
-    return np.concatenate(pieces) if pieces else np.zeros((0, 2), dtype=np.int16)
+def joined(pieces: list[Piece]) -> Stereo:
+    none = np.zeros((0, 2), dtype=np.int16)
+    silent = (np.zeros((p, 2), dtype=np.int16) if isinstance(p, int) else p for p in pieces)
+    return np.concatenate([none, *silent])
 
 
 def data_of(path: Path) -> tuple[Samples, int]:
@@ -105,7 +107,10 @@ def test_a_gap_longer_than_the_window_is_silence() -> None:
     out = joined(pieces + mixer.rest())
     assert len(out) == 5 * WINDOW_SAMPLES + FRAME_SAMPLES
     assert np.count_nonzero(out[:, 0]) == 2 * FRAME_SAMPLES
-    assert max(len(piece) for piece in pieces) <= WINDOW_SAMPLES
+    assert [p if isinstance(p, int) else len(p) for p in pieces] == [
+        WINDOW_SAMPLES,
+        3 * WINDOW_SAMPLES + FRAME_SAMPLES,
+    ]
 
 
 def test_what_comes_too_late_for_its_place_is_counted() -> None:
@@ -202,6 +207,47 @@ def test_another_process_goes_on_where_the_talk_is(tmp_path: Path) -> None:
     left = pcm[: 60 * FRAME_SAMPLES, 0].reshape(60, FRAME_SAMPLES)[:, 100]
     wanted = [(n + 1) / 1000 for n in range(30)] + [0.0] * 10 + [(n + 1) / 1000 for n in range(20)]
     assert left == pytest.approx(wanted, abs=1e-4)
+
+
+def test_hours_in_which_a_device_was_away_are_silence_at_no_cost(tmp_path: Path) -> None:
+    """Eight of them as sound would be 2.8 GB of memory, and the talk waits while they are made."""
+    first = Recorder(to(tmp_path), by_position=True, may_wait=False)
+    record(first, 30)
+    first.close()
+    written: list[int] = []
+
+    class Counting(wav.WavWriter):
+        def write(self, data: bytes | memoryview) -> None:
+            written.append(len(memoryview(data).cast("B")))
+            super().write(data)
+
+    frames = round(8 * 3600 / 0.08)
+    second = Recorder(
+        to(tmp_path), by_position=True, may_wait=False, make=Counting, first_frame=frames
+    )
+    record(second, 20)
+    status = second.close()
+    assert status["lost_frames"] == 0
+    assert status["seconds"] == pytest.approx(8 * 3600 + 21 * 0.08)
+    assert sum(written) < 1_000_000
+    with soundfile.SoundFile(tmp_path / "r.wav") as file:
+        file.seek(frames * FRAME_SAMPLES + 100)
+        assert file.read(1)[0][0] == pytest.approx(1 / 1000, abs=1e-4)
+    (tmp_path / "r.wav").unlink()
+
+
+def test_a_silence_beyond_the_limit_ends_at_it(tmp_path: Path) -> None:
+    limit = wav.HEADER_BYTES + 4 * 200_000
+    away = Recorder(
+        to(tmp_path, max_bytes=limit), by_position=True, may_wait=True, first_frame=9_999
+    )
+    record(away, 40)
+    assert away.close()["reason"] == "limit"
+    assert os.stat(tmp_path / "r.wav").st_size == limit
+    full = Recorder(to(tmp_path, max_bytes=limit), by_position=True, may_wait=True, first_frame=200)
+    record(full, 40)
+    assert full.close()["reason"] == "limit", "and so does one that begins there"
+    assert os.stat(tmp_path / "r.wav").st_size == limit
 
 
 def test_at_its_limit_it_stops_and_says_so(tmp_path: Path) -> None:

@@ -89,3 +89,15 @@ def test_same_cache_as_huggingface_hub(
         text=True,
     ).stdout.strip()
     assert places.hf_cache({"HOME": str(tmp_path), **env}) == theirs
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    assert places.absolute("a/../b.wav") == str(gone / "b.wav")
+    assert places.rooted("a/../b.wav") == f"{gone}/a/../b.wav", "as the system takes it"
+    gone.rmdir()
+    for rule in (places.absolute, places.rooted):
+        assert rule("/a.wav") == "/a.wav"
+        with pytest.raises(UsageError, match="relative to a folder that is gone"):
+            rule("b.wav")

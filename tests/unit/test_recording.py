@@ -164,15 +164,66 @@ async def test_notes_that_lead_nowhere(tmp_path: Path, settings: Settings) -> No
 
 
 @pytest.mark.asyncio
-async def test_a_disk_that_fails_costs_the_recording_not_the_talk(
+async def test_a_folder_that_nobody_may_look_into_ends_no_daemon(settings: Settings) -> None:
+    """A name that is too long stands for a folder without permission: this may run as root."""
+    recording = Recording("/tmp/" + "n" * 300, "s1", settings)
+    await recording.announce()
+    assert await mend_all(settings) == 0, "the daemon starts all the same"
+    await recording.close({"state": "failed"}, cut_off=False)
+    assert list(settings.recordings.iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_one_that_was_stopped_before_it_began_leaves_nothing(
     tmp_path: Path, settings: Settings
+) -> None:
+    recording = Recording(str(tmp_path / "r"), "s1", settings)
+    await recording.announce()
+    killed_sound(Path(recording.to_worker()["path"]), 2)
+    await recording.close({"state": "stopped"}, cut_off=False)
+    assert list((tmp_path / "r").iterdir()) == []
+    assert list(settings.recordings.iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_one_that_was_stopped_as_it_began_is_whole(
+    tmp_path: Path, settings: Settings
+) -> None:
+    recording, path = await begun(tmp_path / "r", settings)
+    for suffix in (".vtt", ".jsonl"):
+        path.with_suffix(suffix).unlink()
+    await recording.close({"state": "stopped"}, cut_off=False)
+    assert path.with_suffix(".vtt").read_text() == "WEBVTT\n\n"
+    assert path.with_suffix(".jsonl").read_text() == ""
+
+
+@pytest.mark.asyncio
+async def test_damaged_lines_and_facts_are_left_out(tmp_path: Path, settings: Settings) -> None:
+    folder = tmp_path / "r"
+    recording, _path = await begun(folder, settings)
+    await written(recording, word(10, " Hi\u2028you."), word(20, " Well"))
+    with one(folder, ".jsonl").open("a") as file:
+        file.write('[]\n7\n{"heard_s": null, "text": "x"}\n\0\0\0')
+    one(folder, ".json").write_text("7")
+    assert await mend_all(settings) == 1
+    captions = one(folder, ".vtt").read_text()
+    assert "<v Moshi>Hi you.\n" in captions
+    assert "<v Moshi>Well\n" in captions
+    assert json.loads(one(folder, ".json").read_text())["seconds"] == 2.0
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_fails_costs_the_recording_not_the_talk(
+    tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "r").write_text("in the way")
     recording = Recording(str(tmp_path / "r"), "s1", settings)
     await recording.begin({"session": "s1"}, delay_frames=2)
-    await written(recording, word(1, " Hi."))
+    await written(recording, *(word(n, " Hi.") for n in range(20)))
     await recording.close({"state": "stopped"}, cut_off=True)
     assert (tmp_path / "r").read_text() == "in the way"
+    told = [r for r in caplog.records if r.levelname == "WARNING" and "recording" in r.message]
+    assert len(told) == 1, "not with each word"
 
 
 @pytest_asyncio.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 
-from moshi_client import limits, render, targets
+from moshi_client import limits, places, render, targets
 from moshi_client.errors import EXIT_INTERRUPTED, EXIT_OK, ClientError, RemoteError, UsageError
 from moshi_client.watch import JobWatch
 
@@ -111,7 +110,7 @@ def _params(args: argparse.Namespace) -> Json:
     params = _url(args) if _is_url(args.target) else _model(args)
     params |= targets.given(args, "profile", "workers") | limits.terms(args)
     if args.sources:
-        params["from"] = [_absolute(path) for path in args.sources]
+        params["from"] = [places.rooted(path) for path in args.sources]
     if args.chunk_bytes:
         try:
             params["chunk_bytes"] = render.parse_size(args.chunk_bytes)
@@ -139,11 +138,7 @@ def _url(args: argparse.Namespace) -> Json:
         raise UsageError("a URL wants both --sha256 HEX and --output PATH")
     if len(args.sha256) != 64 or not set(args.sha256.lower()) <= set("0123456789abcdef"):
         raise UsageError(f"--sha256: {args.sha256!r} is not the 64 hex digits of a SHA-256")
-    return {"url": args.target, "sha256": args.sha256, "output": _absolute(args.output)}
-
-
-def _absolute(path: str) -> str:
-    return os.path.join(os.getcwd(), os.path.expanduser(path))
+    return {"url": args.target, "sha256": args.sha256, "output": places.rooted(args.output)}
 
 
 def _detached(ctx: Context, job: Json | None) -> int:
