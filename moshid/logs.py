@@ -68,6 +68,32 @@ class RecentLog(logging.Handler):
             self.listener(line)
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """The log file. That it cannot be written is said once, until it can be again: each record
+    would bring a traceback, into another file on the same full volume, perhaps."""
+
+    _failed = _said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self._failed = False
+        super().emit(record)
+        self._said = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Called where ``record`` could not be written."""
+        self._failed = True
+        if not self._said and sys.stderr is not None:
+            why = f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}"
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"moshid: {why} ({record.getMessage()})\n")
+
+    def close(self) -> None:
+        """Close it, though what it still holds finds no room."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class _AsItIs(logging.handlers.QueueHandler):
     """Hands records on unformatted: the threads share a process, and extras stay apart."""
 
@@ -83,7 +109,7 @@ def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[
     is no terminal gets warnings and errors only: launchd writes it to a file that nobody rotates.
     """
     stream = stream or sys.stderr
-    to_file = logging.handlers.RotatingFileHandler(
+    to_file = _LogFile(
         settings.log_file,
         maxBytes=settings.log_max_bytes,
         backupCount=settings.log_keep,
