@@ -253,7 +253,8 @@ class Fetcher:
                 told.message, hint=told.hint, unreachable=dead, renewed=True, fresh=fresh
             ) from e
         except (aiohttp.NonHttpUrlClientError, aiohttp.TooManyRedirects, ValueError) as e:
-            self.source.expire(link)  # a slip of who named it, perhaps
+            if not self.source.is_fresh(link):
+                self.source.expire(link)  # a slip of who named it, perhaps
             raise Setback("the place of the bytes is no web address, or leads in a circle") from e
         except (aiohttp.ClientError, OSError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
