@@ -106,6 +106,34 @@ class PatientStream(logging.Handler):
                 self._stream.flush()
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """The log file. That it cannot be written is said once, to ``elsewhere``, until it can be again:
+    each record would bring a traceback, into another file on the same full volume, perhaps."""
+
+    elsewhere: logging.Handler | None = None
+    _failed = _said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self._failed = False
+        super().emit(record)
+        self._said = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Called where ``record`` could not be written."""
+        self._failed = True
+        if not self._said and self.elsewhere is not None:
+            why = f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}"
+            told = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR"}
+            told |= {"msg": f"{why} ({record.getMessage()})"}
+            self.elsewhere.handle(logging.makeLogRecord(told))
+
+    def close(self) -> None:
+        """Close it, though what it still holds finds no room."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class _AsItIs(logging.handlers.QueueHandler):
     """Hands records on unformatted: the threads share a process, and extras stay apart."""
 
@@ -113,9 +141,9 @@ class _AsItIs(logging.handlers.QueueHandler):
         return record
 
 
-def _log_file(settings: Settings) -> logging.Handler:
+def _log_file(settings: Settings) -> _LogFile:
     try:
-        handler = logging.handlers.RotatingFileHandler(
+        handler = _LogFile(
             settings.log_file,
             maxBytes=settings.log_max_bytes,
             backupCount=settings.log_keep,
@@ -140,6 +168,7 @@ def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[
     stream = stream or sys.stderr
     to_file = _log_file(settings)
     to_stream = PatientStream(stream, logging.DEBUG if stream.isatty() else logging.WARNING)
+    to_file.elsewhere = to_stream
     recent = RecentLog()
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     writer = logging.handlers.QueueListener(

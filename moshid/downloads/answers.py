@@ -36,7 +36,8 @@ class Verdict(Enum):
 
     TAKE = auto()
     WHOLE = auto()
-    """The whole file, where a range was asked for: a broken answer, or a server without ranges."""
+    """The whole file, perhaps called a range, where another was asked for: a broken answer, or a
+    server without ranges."""
     RENEW = auto()
     """The URL is no longer good: ask the Hub for a new one."""
     WAIT = auto()
@@ -84,8 +85,7 @@ def judge(
     if (told := headers.get("Content-Range")) is not None:
         return _judge_range(told, length, want, total)
     if status == 200 and _is_whole(length, headers, total):
-        verdict = Verdict.TAKE if want == ByteRange(0, total) else Verdict.WHOLE
-        return Answer(verdict, "the server gave the whole file, not the range", stop=total)
+        return _whole(want, total)
     reason = f"{status} without a Content-Range, {length} bytes long"
     other = status == 200 and length is not None and not _is_page(headers)
     return Answer(Verdict.WRONG, reason, other_size=other)
@@ -96,6 +96,9 @@ def _judge_range(given: str, length: str | None, want: ByteRange, total: int) ->
     if found is not None and found[3] not in ("*", str(total)):
         reason = f"the answer is {given}, of another file than one of {total} bytes"
         return Answer(Verdict.WRONG, reason, other_size=True)
+    of_all = found is not None and (found[1], found[2]) == ("0", str(total - 1))
+    if of_all and length in (None, str(total)):
+        return _whole(want, total)
     stop = 0 if found is None or found[1] != str(want.start) else int(found[2]) + 1
     got_bytes = stop - want.start
     if not min(want.size, PREFIX_BYTES_MIN) <= got_bytes <= want.size:
@@ -103,6 +106,11 @@ def _judge_range(given: str, length: str | None, want: ByteRange, total: int) ->
     if length is not None and length.strip() != str(got_bytes):
         return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {got_bytes}")
     return Answer(Verdict.TAKE, stop=stop)
+
+
+def _whole(want: ByteRange, total: int) -> Answer:
+    verdict = Verdict.TAKE if want == ByteRange(0, total) else Verdict.WHOLE
+    return Answer(verdict, "the server gave the whole file, not the range", stop=total)
 
 
 def _is_whole(length: str | None, headers: Mapping[str, str], total: int) -> bool:

@@ -16,6 +16,7 @@ import certifi
 
 from moshid.downloads.buffers import Buffers
 from moshid.downloads.disk import DiskPool, Partial
+from moshid.downloads.heads import bound_heads
 from moshid.downloads.hub import Hub
 from moshid.downloads.ledger_thread import LedgerThread
 from moshid.downloads.shelf import Shelf
@@ -106,7 +107,7 @@ def open_session(ca_file: str | None) -> aiohttp.ClientSession:
     fetcher watches progress), proxies from the environment, certificates as requests has them."""
     context = ssl.create_default_context(cafile=ca_file or certifi.where())
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=context),
+        connector=bound_heads(aiohttp.TCPConnector(limit=0, ssl=context)),
         request_class=PlainRequest,
         auto_decompress=False,
         trust_env=True,

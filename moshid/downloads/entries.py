@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from moshid.downloads import resting
+from moshid.downloads import history, resting
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobError
 from moshid.downloads.ledger import JobRow, Ledger
@@ -66,7 +66,10 @@ class Entries:
         """Bring in what the ledger knows. What was at work when the process ended is queued; a job
         of which nobody knows what it was to fetch is struck: its start was cut short."""
         self._by_id.clear()
-        for row in await engine.ledger.call(Ledger.jobs):
+        rows = await engine.ledger.call(Ledger.jobs)
+        forgotten = set(await history.surplus(engine, rows))
+        await history.strike(engine, forgotten)
+        for row in [row for row in rows if row.id not in forgotten]:
             if row.state not in FINISHED and not await _is_to_fetch(engine, row.id):
                 await engine.ledger.call(Ledger.delete_job, row.id)
                 continue
@@ -85,6 +88,16 @@ class Entries:
         await engine.ledger.call(Ledger.add_job, row)
         entry = self._by_id[row.id] = _entry_of(row)
         return entry
+
+    async def trim(self, engine: Engine) -> None:
+        """Forget the oldest jobs that are over, but for those that nobody may forget now."""
+        for job_id in await history.surplus(engine, await engine.ledger.call(Ledger.jobs)):
+            old = self._by_id.get(job_id)
+            if old is None or old.task is not None or old.lock.locked():
+                continue
+            if old.job.state in FINISHED:
+                self._strike(old)
+                await history.strike(engine, [job_id])
 
     async def agree(self, engine: Engine, entry: Entry, terms: Terms) -> bool:
         """Go on, on other terms as far as they say so. Whether a run that is under way has to
@@ -191,6 +204,9 @@ class Entries:
             await self.move(engine, entry, JobState.CANCELLED)
         await resting.give_up(await site_of(engine, entry.row), entry.job)
         await engine.ledger.call(Ledger.delete_job, entry.job.id)
+        self._strike(entry)
+
+    def _strike(self, entry: Entry) -> None:
         self._by_id.pop(entry.job.id, None)
         picture = {"job": entry.job.to_json(), "forgotten": True}
         self._bus.publish("download", picture, key=f"download:{entry.job.id}")

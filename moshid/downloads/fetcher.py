@@ -35,7 +35,7 @@ from moshid.downloads.route import Route
 from moshid.downloads.setback import Setback
 from moshid.downloads.source import Link, Source
 from moshid.downloads.stall import Watch
-from moshid.errors import DownloadNetwork
+from moshid.downloads.unreached import unreached
 
 GOOD_BYTES: Final = MIB // 4
 """An attempt that brought so much is followed by the next one at once."""
@@ -185,7 +185,7 @@ class Fetcher:
         return not came and self.source.missed(link, have_bytes, wait_s)
 
     def _blame(self, e: Setback, missing: Sequence[Landing], suspect: Chunk | None) -> None:
-        self.meter.setback(DownloadNetwork(e.reason), trouble=e.trouble)
+        self.meter.setback(e.told, trouble=e.trouble)
         broken = next((a for a in missing if a.left_bytes > 0), missing[-1])
         chunk = broken.chunk if isinstance(broken, ChunkLanding) else suspect
         if chunk is not None:
@@ -247,10 +247,16 @@ class Fetcher:
         except aiohttp.ClientConnectorError as e:
             fresh = self.source.is_fresh(link)
             self.source.expire(link)  # its host may be gone, and another one there
-            reason = f"no connection ({type(e).__name__})"
             dead = self.route.stalls.dead_s > 0
-            raise Setback(reason, unreachable=dead, renewed=True, fresh=fresh) from e
-        except (aiohttp.ClientError, OSError, ValueError) as e:
+            told = unreached("the place of the bytes", e)
+            raise Setback(
+                told.message, hint=told.hint, unreachable=dead, renewed=True, fresh=fresh
+            ) from e
+        except (aiohttp.NonHttpUrlClientError, aiohttp.TooManyRedirects, ValueError) as e:
+            if not self.source.is_fresh(link):
+                self.source.expire(link)  # a slip of who named it, perhaps
+            raise Setback("the place of the bytes is no web address, or leads in a circle") from e
+        except (aiohttp.ClientError, OSError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
 
     async def _get(

@@ -29,7 +29,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import hf_hub_url
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session
-from requests.exceptions import ProxyError
+from requests.exceptions import ProxyError, TooManyRedirects
 
 from moshid.downloads import proxies
 from moshid.downloads.answers import wait_s
@@ -43,6 +43,7 @@ from moshid.downloads.remote import Hub as Hub
 from moshid.downloads.remote import Listing as Listing
 from moshid.downloads.remote import RemoteFile as RemoteFile
 from moshid.downloads.resolve import ask
+from moshid.downloads.unreached import unreached
 from moshid.errors import (
     DigestMismatch,
     DownloadError,
@@ -201,7 +202,7 @@ class HfHub:
             told = DownloadUnauthorized(why, hint=proxies.LOGIN_HINT)
         elif isinstance(error, ProxyError):
             return _through_proxy(self._place.endpoint, status)
-        elif status not in FINAL:
+        elif status not in FINAL and not isinstance(error, TooManyRedirects):
             return told
         gap_s = self._refusals.again(what)
         return told if gap_s is None else DownloadNetwork(told.message, wait_s=gap_s)
@@ -228,13 +229,15 @@ def translate(error: Exception, what: str) -> MoshidError:
     """An exception of huggingface_hub or requests (whose own are all OSError) as one of ours."""
     if isinstance(error, OfflineModeIsEnabled):
         return DownloadOffline(f"HF_HUB_OFFLINE is set, and {what} is not in the cache")
+    if isinstance(error, TooManyRedirects):
+        return DownloadError(f"{what} leads in a circle of redirects", hint=REFUSED_HINT)
     if isinstance(error, HfHubHTTPError) or getattr(error, "response", None) is not None:
         return _http_error(error, what)
     if isinstance(error, HFValidationError):
         return DownloadNotFound(f"{what!r} names no repository: {error}")
     if isinstance(error, ValueError):
         return DownloadError(f"{what} cannot be asked for: {error}", hint="Check HF_ENDPOINT.")
-    return DownloadNetwork(f"the Hub cannot be reached ({type(error).__name__})")
+    return unreached("the Hub", error)
 
 
 def _shown(said: str) -> str:

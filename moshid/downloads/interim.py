@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import http.client
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import urllib3.connection
+
+INTERIM_MAX: Final = 32
+"""Who says more before an answer has none, and keeps a thread for ever."""
 
 
 class LastWord(http.client.HTTPResponse):
@@ -18,9 +21,12 @@ class LastWord(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        while self._is_interim():
+        for _ in range(INTERIM_MAX):
+            if not self._is_interim():
+                return
             self.headers: Any = None  # or it has begun already
             super().begin()
+        raise http.client.HTTPException("interim answers without an end")
 
     def _is_interim(self) -> bool:
         interim = HTTPStatus.CONTINUE <= self.status < HTTPStatus.OK

@@ -78,9 +78,8 @@ class Ledger:
 
     def set_state(self, job_id: str, state: str, error: str | None) -> None:
         """Record a job's state and the JSON of its error."""
-        self._db.execute(
-            "UPDATE jobs SET state = ?, error = ? WHERE id = ?", (state, error, job_id)
-        )
+        sql = "UPDATE jobs SET state = ?, error = ? WHERE id = ?"
+        self._db.execute(sql, (state, error, job_id))
 
     def set_terms(self, job_id: str, priority: int, limit_bps: int | None) -> None:
         """Record on which terms a job uses the line."""
@@ -116,6 +115,11 @@ class Ledger:
     def delete_job(self, job_id: str) -> None:
         """Strike a job and its files; chunks stay, other jobs may want them."""
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def delete_jobs(self, job_ids: Iterable[str]) -> None:
+        """Strike many at once."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in job_ids])
 
     def absorb_job(self, job_id: str, other: str) -> None:
         """Strike another job at the same commit; what it was to fetch, and for which revisions, is

@@ -57,7 +57,7 @@ def _led(at: URL, location: str) -> URL:
     scheme = there.partition(":")[0].lower()
     try:
         led = URL(there if scheme in ("http", "https") else urljoin(str(at), there), encoded=True)
-        led.origin()
+        str(led.origin())  # its port is looked at only now
     except ValueError as e:
         raise aiohttp.InvalidUrlRedirectClientError(location) from e
     if led.scheme not in ("http", "https"):

@@ -24,6 +24,8 @@ REDIRECTS_MAX: Final = 8
 COUNTED_BYTES_MAX: Final = 64 << 20
 """A file whose size nobody tells is read through and counted, up to so many bytes."""
 
+HUBS_REASONS: Final = ("X-Error-Code", "X-Error-Message")
+
 Headers = Callable[[str], dict[str, str]]
 """URL → what to send there; the token goes to the Hub only."""
 
@@ -51,10 +53,12 @@ def ask(url: str, headers: Headers) -> Told:
 
 
 def _head(url: str, headers: dict[str, str]) -> Response:
-    """The answer to a HEAD; from a gateway that knows none, the head of a GET's."""
+    """The answer to a HEAD; from a gateway that knows or allows none (a 403 that no Hub explains),
+    the head of a GET's."""
     how: Any = {"allow_redirects": False, "timeout": constants.HF_HUB_ETAG_TIMEOUT}
     answer = get_session().head(url, headers=headers, **how)
-    if answer.status_code in (405, 501):
+    silent = answer.status_code == 403 and not any(h in answer.headers for h in HUBS_REASONS)
+    if silent or answer.status_code in (405, 501):
         first = headers | {"Range": "bytes=0-0"}
         with get_session().get(url, headers=first, stream=True, **how) as answer:
             return answer

@@ -235,7 +235,9 @@ class DownloadService:
         async with self._starting:
             entry = self._entries.find(row.endpoint, row.repo, row.revision, row.commit_hash)
             created = entry is None
-            entry = entry or await self._entries.create(engine, row)
+            if entry is None:
+                entry = await self._entries.create(engine, row)
+                await self._entries.trim(engine)
         async with entry.lock:
             if self._entries.get(entry.job.id) is not entry:  # refuses a forgotten one
                 return await self._enter(engine, row, want, terms)

@@ -23,6 +23,7 @@ from moshid.downloads.hub import Absent, Listing, RemoteFile
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.redirects import REDIRECTS, get
 from moshid.downloads.refusals import FINAL, Refusals
+from moshid.downloads.unreached import unreached
 from moshid.errors import (
     DownloadError,
     DownloadNetwork,
@@ -141,7 +142,7 @@ class WebHub:
             return DownloadNetwork(proxies.refusal(url, e.status))
         if isinstance(e, aiohttp.ClientProxyConnectionError):
             return DownloadNetwork(f"the proxy {proxies.proxy_for(url)} cannot be reached")
-        return DownloadNetwork(f"the server cannot be reached ({type(e).__name__})")
+        return unreached("the server", e)
 
     def _weighed(self, url: str, no: DownloadError) -> DownloadError:
         """A no, once it is believed; until then a reason to ask again."""

@@ -33,7 +33,8 @@ class Odd:
     ``length``: HEAD tells Content-Length; ``body``: how a body's end is told; ``whole_after``: the
     answers to a range that are honoured before all are 200 and the whole file; ``cut_at``: bytes
     after which the first bodies of a whole large file are cut, one after the other;
-    ``refuse_bytes``: 403 for an LFS file's bytes; ``head``: HEAD is known; ``early``: what comes
+    ``refuse_bytes``: 403 for an LFS file's bytes; ``head``: HEAD is known,
+    else its answer is ``no_head``; ``early``: what comes
     before each answer; ``refuse``: the answer to everything."""
 
     bytes_at: str = "absolute"
@@ -58,6 +59,7 @@ class Odd:
     token: str | None = None
     refuse_bytes: bool = False
     head: bool = True
+    no_head: int = 405
     early: bytes = b""
     refuse: tuple[int, Mapping[str, str]] | None = None
 
@@ -92,6 +94,7 @@ class OddHub(RawServer):
         self.wrong_sizes: list[int] = []
         """What is told of the next LFS files instead."""
         self.dead_places = 0
+        self.dead_place = NOWHERE
         """So many redirects lead to where nobody is."""
         self.refused = asyncio.Event()
         """Set once bytes were refused."""
@@ -123,7 +126,7 @@ class OddHub(RawServer):
         if odd.refuse is not None:
             return await _send(writer, request, odd, odd.refuse[0], dict(odd.refuse[1]))
         if request.method == "HEAD" and not odd.head:
-            return await _send(writer, request, odd, 405, {"Allow": "GET"})
+            return await _send(writer, request, odd, odd.no_head, {"Allow": "GET"})
         at_hub = parts[0] != "bytes"
         if at_hub and odd.token and request.headers.get("authorization") != f"Bearer {odd.token}":
             return await _send(writer, request, odd, 401, {"X-Error-Code": "RepoNotFound"})
@@ -174,7 +177,7 @@ class OddHub(RawServer):
         location = self._at(odd, f"/bytes/{odd.hops}/{name}/{quote(path)}?{SECRET}")
         if self.dead_places:
             self.dead_places -= 1
-            location = NOWHERE
+            location = self.dead_place
         return odd.redirect, headers | {"Location": location}, b"Found, over there"
 
     def _at(self, odd: Odd, target: str) -> str:

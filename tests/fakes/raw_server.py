@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from abc import ABC, abstractmethod
 
 
 class RawServer(ABC):
-    """Converses on each connection; whoever inherits makes the listeners, and says one answer."""
+    """Converses on each connection; whoever inherits makes the listeners, and says one answer.
+    ``tls``: what it does that over, if not over the plain socket."""
+
+    tls: ssl.SSLContext | None = None
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
@@ -23,7 +27,7 @@ class RawServer(ABC):
 
     async def _listen(self, host: str) -> int:
         """On a free port, which is returned."""
-        server = await asyncio.start_server(self._connected, host, 0)
+        server = await asyncio.start_server(self._connected, host, 0, ssl=self.tls)
         self._servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port

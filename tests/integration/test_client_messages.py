@@ -7,17 +7,34 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakes.client_process import client_env, run_client, short_home
-from tests.fakes.fake_daemon import FakeDaemon, Fault
+from tests.fakes.fake_daemon import Call, FakeDaemon, Fault
 
 
 @pytest.fixture
 def daemon() -> Iterator[FakeDaemon]:
     with short_home() as home, FakeDaemon(home / "moshid.sock") as fake:
         yield fake
+
+
+def test_what_a_repair_waits_for_is_said_once(daemon: FakeDaemon) -> None:
+    full = {"message": "9 MB are needed", "hint": "Free some space.", "kind": "download.disk_full"}
+    paused = {"id": "a1", "repo": "a/b", "state": "paused", "error": full}
+
+    def reply(call: Call) -> dict[str, Any]:
+        for state in (paused, paused | {"repo": "c/d"}, paused, paused | {"state": "probing"}):
+            call.event("download", {"job": state})
+        return {"ok": True, "files": []}
+
+    daemon.replies["download.verify"] = reply
+    done = run_client(daemon.path.parent, "verify", "a/b", "--repair")
+    assert done.returncode == 0
+    assert done.stderr.count("is paused") == 1
+    assert "a/b is paused: 9 MB are needed. Free some space." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,11 @@ def rangeless(asked: Asked) -> bytes:
     return answer(416) if asked.range else part(asked)
 
 
+def whole(_asked: Asked) -> bytes:
+    """Always all of it, called the range that it is."""
+    return answer(206, {"Content-Range": f"bytes 0-{SIZE - 1}/{SIZE}"}, FILE)
+
+
 @pytest.mark.parametrize(
     "handler",
     [
@@ -56,8 +61,19 @@ def rangeless(asked: Asked) -> bytes:
         lambda a: part(a, {"Content-Encoding": "x-gzip"}),
         lambda a: part(a, {"Content-Encoding": "aws-chunked"}),
         rangeless,
+        whole,
     ],
-    ids=["capped", "no total", "no total later", "unit", "html", "x-gzip", "aws", "no ranges"],
+    ids=[
+        "capped",
+        "no total",
+        "no total later",
+        "unit",
+        "html",
+        "x-gzip",
+        "aws",
+        "no ranges",
+        "whole",
+    ],
 )
 async def test_the_file_arrives(tmp_path: Path, handler: Callable[[Asked], bytes]) -> None:
     async with RawWeb(handler) as web, running(service_at(tmp_path)) as service:

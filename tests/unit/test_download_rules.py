@@ -80,6 +80,15 @@ def test_the_beginning_of_a_range_is_taken() -> None:
     assert judge(206, drip, want, total).verdict is Verdict.WRONG
 
 
+@pytest.mark.parametrize("status", [200, 206])
+def test_the_whole_file_called_a_range_is_known_as_the_whole(status: int) -> None:
+    all_of_it = {"Content-Range": f"bytes 0-{TOTAL - 1}/{TOTAL}", "Content-Length": str(TOTAL)}
+    assert judge(status, all_of_it, WANT, TOTAL).verdict is Verdict.WHOLE
+    assert judge(status, all_of_it, ByteRange(0, TOTAL), TOTAL).verdict is Verdict.TAKE
+    cut = all_of_it | {"Content-Length": "100"}
+    assert judge(status, cut, WANT, TOTAL).verdict is Verdict.WRONG
+
+
 def test_a_file_of_another_size_is_known_as_one() -> None:
     for status, headers in [
         (206, {"Content-Range": "bytes 100-199/1001"}),

@@ -108,3 +108,16 @@ def test_the_last_records_are_kept_and_told(settings: Settings) -> None:
     assert told[0]["msg"] in ("before anybody listens", "line 0")
     assert told[-1]["msg"] == recent.recent[-1]["msg"] == f"line {logs.RECENT_MAX + 4}"
     assert len(recent.recent) == logs.RECENT_MAX
+
+
+def test_a_log_that_cannot_be_written_is_said_once(settings: Settings) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    settings.log_file.symlink_to("/dev/full")
+    stream = io.StringIO()
+    with logs.configured(settings, stream=stream):
+        for number in range(3):
+            logging.getLogger("moshid.test").info("record %d", number)
+    said = stream.getvalue()
+    assert said.count("\n") == 1
+    assert "cannot be written: [Errno 28] No space left on device (record 0)" in said

@@ -74,7 +74,8 @@ def _value(text: str) -> object:
         value: object = json.loads(text)
     except ValueError:
         return text
-    return value
+    too_large = value in (float("inf"), float("-inf")) and text[-1].isdigit()
+    return text if too_large else value  # a job's id may look like 1234e567
 
 
 def _meant_as_text(connection: Connection, method: str, params: Json, words: list[str]) -> Json:

@@ -8,6 +8,7 @@ from moshi_client.errors import EXIT_FAILED, EXIT_OK, RemoteError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from moshi_client.cli import Commands
@@ -90,7 +91,9 @@ def _verified(ctx: Context, connection: Connection, params: Json, target: str | 
     note = threading.Timer(PATIENCE_S, ctx.say, ("reading every byte; this takes a while",))
     note.start()
     try:
-        return connection.call("download.verify", params)
+        if params.get("repair"):
+            connection.call("events.subscribe", {"topics": ["download"]})
+        return connection.call("download.verify", params, on_notification=_waiting(ctx, params))
     except RemoteError as e:
         if e.kind == "download.no_such_job":
             e.message = f"{target or 'the default model'} has not been downloaded"
@@ -100,6 +103,28 @@ def _verified(ctx: Context, connection: Connection, params: Json, target: str | 
         raise
     finally:
         note.cancel()
+
+
+def _waiting(ctx: Context, params: Json) -> Callable[[str, Json], None]:
+    """Says what a repair waits for, which may be long: room on the disk, its turn, a resume."""
+    said = set[str]()
+
+    def heard(_method: str, event: Json) -> None:
+        job = (event.get("data") or {}).get("job") or {}
+        error = job.get("error") or {}
+        waits = job.get("state") == "paused" or (job.get("state") == "queued" and error)
+        if not waits or any(
+            params.get(key, job.get(key)) != job.get(key) for key in ("id", "repo")
+        ):
+            return
+        words = f"{job.get('repo')} is {job['state']}"
+        if error:
+            words += f": {error.get('message')}. {error.get('hint')}"
+        if words not in said:
+            said.add(words)
+            ctx.say(words)
+
+    return heard
 
 
 def _text(result: Json) -> str:

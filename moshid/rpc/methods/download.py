@@ -127,7 +127,7 @@ def _file_of(p: DownloadStartParams) -> tuple[str, str, str] | None:
 
 
 async def list_jobs(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
-    """List all jobs, oldest first.
+    """List all jobs, oldest first; of those that are over, the last 200.
 
     What a job brought may have been deleted since by others: ``model.list`` and
     ``download.verify`` look. Result: ``{jobs, limits}``, the limits as ``download.limits``
