@@ -107,8 +107,8 @@ class PatientStream(logging.Handler):
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
-    """The log file. That it cannot be written is said once, to ``elsewhere``, until it can be again:
-    each record would bring a traceback, into another file on the same full volume, perhaps."""
+    """The log file. That it cannot be written is said once, to ``elsewhere``, until it can be
+    again: each record would bring a traceback, into another file on the full volume, perhaps."""
 
     elsewhere: logging.Handler | None = None
     _failed = _said = False
