@@ -1,6 +1,6 @@
 """From one decoded JSON value to one reply. Owns error shapes; knows no sockets.
 
-jsonrpcserver validates and dispatches one request at a time. Around it, because it cannot: batches
+jsonrpcserver dispatches one request at a time. Around it, because it cannot: batches
 are split here so that one bad element spoils no other, parameters are typed, every error carries
 kind and hint, and no inside text of an unexpected fault reaches the client.
 """
@@ -93,7 +93,11 @@ class Dispatcher(Generic[App]):
         """The reply to a checked request; None for a notification."""
         self._on_call()
         reply = await async_dispatch_to_serializable(
-            request, methods=self._endpoints, context=caller, deserializer=identity
+            request,
+            methods=self._endpoints,
+            context=caller,
+            deserializer=identity,
+            validator=identity,  # a JSON schema that ``check_request`` has checked, in 0.3 ms
         )
         if reply is None:
             return None
