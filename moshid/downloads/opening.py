@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from moshid.downloads.alternates import Alternates, Endpoint
 from moshid.downloads.boot import boot_id
@@ -26,6 +27,9 @@ from moshid.downloads.profiles import MIB
 from moshid.downloads.volume import MountedVolume, Volume
 from moshid.errors import DownloadError
 from moshid.settings import Settings
+
+LINE_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
+"""Who takes bodies off fast lines: no more than can run at once, they only wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ async def open_engine(
         ledger = LedgerThread()
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         await ledger.open(settings.ledger)
-        disk, lines = DiskPool(), DiskPool(name="line")
+        disk, lines = DiskPool(), DiskPool(LINE_THREADS, name="line")
         hashes = DiskPool(2, name="hash", modest=False)
         for pool in (disk, lines, hashes):
             stack.push_async_callback(asyncio.to_thread, pool.close)
