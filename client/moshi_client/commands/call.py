@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 
+ID_CHARS = 8
+"""Of a job's id: old ones may look like a number too large for one, as 1234e567 does."""
+
+
 def register(commands: Commands) -> None:
     """Add both commands."""
     call = commands.add(
@@ -74,8 +78,8 @@ def _value(text: str) -> object:
         value: object = json.loads(text)
     except ValueError:
         return text
-    too_large = value in (float("inf"), float("-inf")) and text[-1].isdigit()
-    return text if too_large else value  # a job's id may look like 1234e567
+    looks_like_an_id = len(text) == ID_CHARS and text.isalnum()
+    return text if value == float("inf") and looks_like_an_id else value
 
 
 def _meant_as_text(connection: Connection, method: str, params: Json, words: list[str]) -> Json:
