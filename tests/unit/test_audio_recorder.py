@@ -325,19 +325,22 @@ def test_a_disk_that_hangs_costs_the_recording_frames_and_never_the_caller(
 
 def test_what_did_not_fit_becomes_silence_and_the_rest_keeps_its_place(tmp_path: Path) -> None:
     class Hanging(wav.WavWriter):
-        goes_on, drained = threading.Event(), threading.Event()
+        hangs, goes_on, drained = threading.Event(), threading.Event(), threading.Event()
         pieces = 0
 
         def write(self, data: bytes | memoryview) -> None:
             self.pieces += 1
             if self.pieces > 1:  # the first one is the header
+                self.hangs.set()
                 self.goes_on.wait()
             super().write(data)
             if self.pieces == QUEUE_PIECES_MAX + 1:
                 self.drained.set()
 
     recorder = Recorder(to(tmp_path), by_position=True, may_wait=False, make=Hanging)
-    record(recorder, 300)
+    record(recorder, 50)
+    assert Hanging.hangs.wait(30)
+    record(recorder, 250, first=50)
     assert recorder.lost_frames > 100
     Hanging.goes_on.set()
     assert Hanging.drained.wait(30)
