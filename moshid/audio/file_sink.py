@@ -71,9 +71,9 @@ class FileSink:
 
     def play(self, pcm: Samples, position: int, now_ns: int) -> int:
         """Write the answer at ``position + 1920``, after silence where nothing was answered."""
-        gap = position + FRAME_SAMPLES - self._written
-        if gap > 0:
-            self._write(np.zeros(gap, dtype=np.float32))
+        while (gap := position + FRAME_SAMPLES - self._written) > 0:
+            # By the second: a microphone may have been away for hours.
+            self._write(np.zeros(min(gap, SAMPLE_RATE), dtype=np.float32))
         self._write(pcm)
         return now_ns
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import tracemalloc
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -336,3 +337,15 @@ def test_levels() -> None:
     assert level_dbfs(silence()) == -120.0
     assert level_dbfs(np.ones(10, dtype=np.float32)) == pytest.approx(0.0)
     assert level_dbfs(tone(SAMPLE_RATE, 1.0)) == pytest.approx(-9.03, abs=0.05)
+
+
+def test_a_long_silence_is_not_made_in_memory(tmp_path: Path) -> None:
+    sink = FileSink(str(tmp_path / "a.wav"))
+    hour = 3600 * SAMPLE_RATE
+    tracemalloc.start()
+    sink.play(silence(), hour, 0)
+    _now, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    sink.close()
+    assert soundfile.info(tmp_path / "a.wav").frames == hour + 2 * FRAME_SAMPLES
+    assert peak_bytes < 4 << 20
