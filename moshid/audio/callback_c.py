@@ -52,6 +52,7 @@ class CCallback:
         if output_channels is not None:
             self.to_play = TimeLine(self.stream, rate, output_channels)
         self._clock = CallbackClock(rate)
+        self._xruns_seen = 0
 
     @property
     def heard_total(self) -> int:
@@ -91,6 +92,9 @@ class CCallback:
             total = self.heard.written + self.heard.overrun
         else:
             total = self.played
+        if (xruns := self.xruns) != self._xruns_seen:
+            self._xruns_seen = xruns
+            self._clock.restart()  # the device stood still for some blocks
         self._clock.note(now_ns, total)
         return total
 
@@ -194,12 +198,16 @@ class CallbackClock:
         """At ``now_ns`` there were ``total`` samples."""
         offset = now_ns - total * self._sample_ns
         if self._offset is not None and offset - self._offset > LATE_LOOK_NS:
-            self._before = self._now = None  # the device stood still, or we did
+            self.restart()  # the device stood still, or we did
         if now_ns >= self._window_ends_ns:
             self._before, self._now = self._now, None
             self._window_ends_ns = now_ns + CLOCK_WINDOW_NS
         self._now = offset if self._now is None else min(self._now, offset)
         self._last = total
+
+    def restart(self) -> None:
+        """Callbacks come at other times from now on."""
+        self._before = self._now = None
 
     def time_ns(self) -> int:
         """When the callback came that made the last total noted."""

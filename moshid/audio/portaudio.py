@@ -110,7 +110,7 @@ class PortAudioStream:
         self._stream = self._callback.stream
         self.rate = float(self._stream.samplerate)
         self._base: tuple[int, int] | None = None
-        self._seen = self._played = 0
+        self._seen = self._played = self._xruns_seen = 0
         self._looks, self._least = 0, RING_S * round(self.rate)
         self._changed_ns = self._looked_ns = time.monotonic_ns()
         try:
@@ -150,7 +150,8 @@ class PortAudioStream:
 
     @property
     def is_new(self) -> bool:
-        """Then looks should come often, so that each block is seen by itself."""
+        """Then looks should come often, so that each block is seen by itself: after the start, and
+        when sound was lost, since blocks come at other times then."""
         return self._looks < LEARN_LOOKS
 
     def base(self) -> tuple[int, int]:
@@ -199,6 +200,8 @@ class PortAudioStream:
         total = self._callback.look(now_ns)
         self._played = self._callback.played
         self._looks += 1
+        if (xruns := self.xruns) != self._xruns_seen:
+            self._xruns_seen, self._looks = xruns, 0
         if total > self._seen:
             self._least = min(self._least, total - self._seen)
         if total != self._seen or now_ns - self._looked_ns > AWAY_NS:

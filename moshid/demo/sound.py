@@ -91,10 +91,15 @@ class JackServer:
         except subprocess.TimeoutExpired:
             self._kill(process)
 
+    @property
+    def pid(self) -> int:
+        """Of its process, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         """Send it a signal; stopped, it is a card that says nothing any more."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL: the sound card is pulled out."""

@@ -1,9 +1,10 @@
 """Mouth to ear, ours beside the upstream program's: ``python -m tests.bench.bench_latency``.
 
 Bursts of noise go into the input port of JACK's dummy driver and are found again at the output
-port. First through a real daemon with the demo model, then, with ``--upstream``, through
-``moshi_mlx.local`` with the same model and codec. Printed: latencies, and where ours goes. With
-``--json FILE`` as JSON, with ``--picture FILE`` as a histogram.
+port. First through a bare pass-through, then through a real daemon with the demo model, as in a
+room (echo canceller on) and, with ``--headphones``, without the canceller; with ``--upstream``
+through ``moshi_mlx.local`` with the same model and codec. Printed: latencies, and where ours goes.
+With ``--json FILE`` as JSON, with ``--picture FILE`` as a histogram.
 """
 
 from __future__ import annotations
@@ -106,6 +107,26 @@ def upstream(bursts: Bursts) -> Json:
     return {"latency_ms": lags.tolist(), "missed": missed, "xruns": xruns}
 
 
+def pass_through() -> float:
+    """Milliseconds through a program that does nothing but copy, in the same place as ours."""
+    noise = np.random.default_rng(5).uniform(-0.5, 0.5, 24_000).astype(np.float32)
+    with tempfile.TemporaryDirectory() as name, JackServer(Path(name)) as server:
+        command = [sys.executable, "-m", "tests.fakes.pass_through", "30"]
+        child = subprocess.Popen(command, env=sound_environment(server, os.environ))
+        try:
+            with JackProbe(server) as probe:
+                probe.attach()
+                probe.play(noise, tail_s=1.0)
+                heard = probe.wait(30.0)
+        finally:
+            child.kill()
+            child.wait()
+    likeness = np.correlate(heard, noise, "valid")
+    if likeness.max() < 0.9 * np.dot(noise, noise):
+        raise SystemExit("the pass-through passes nothing through")
+    return int(np.argmax(likeness)) / 24.0
+
+
 def budget(spans: list[list[Any]], model_ms: Json) -> Json:
     """Milliseconds a stage, p50 and p95, of the newest minute's frames."""
     times: dict[str, list[float]] = defaultdict(list)
@@ -123,13 +144,28 @@ def percentiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
 
 def table(facts: Json) -> str:
     """The lines that are printed."""
-    mine = facts["ours"]
+    lines = [f"a bare pass-through: {facts['pass_through_ms']:.1f} ms"]
+    for name in ("ours", "headphones"):
+        if name in facts:
+            lines += _ours(name, facts[name])
+    if "upstream" in facts:
+        theirs = np.array(facts["upstream"]["latency_ms"])
+        lines.append(f"upstream: {len(theirs)} bursts, {facts['upstream']['missed']} not found")
+        if len(theirs):
+            lines.append(_line("mouth to ear", theirs))
+            added_ms = float(np.median(facts["ours"]["latency_ms"])) - IMPOSED_MS
+            share = added_ms / (float(np.median(theirs)) - IMPOSED_MS)
+            lines.append(f"ours adds {share:.2f} of what upstream adds over {IMPOSED_MS:.0f} ms")
+    return "\n".join(lines)
+
+
+def _ours(title: str, mine: Json) -> list[str]:
     lags = np.array(mine["latency_ms"])
     stages, step = mine["stages_ms"], mine["model_step_ms"]
-    lines = [f"ours: {len(lags)} bursts, {mine['missed']} not found", _line("mouth to ear", lags)]
-    lines.append(f"  {'imposed':24} {IMPOSED_MS:7.1f}")
-    for name, title in (("queue", "capture to encoder"), ("encode", "encode")):
-        lines.append(_stage(title, stages[name]))
+    lines = [f"{title}: {len(lags)} bursts, {mine['missed']} not found"]
+    lines += [_line("mouth to ear", lags), f"  {'imposed':24} {IMPOSED_MS:7.1f}"]
+    for name, stage in (("queue", "capture to encoder"), ("encode", "encode")):
+        lines.append(_stage(stage, stages[name]))
     hops = {q: stages["step"][q] - step[q] for q in ("p50", "p95")}
     lines += [_stage("step", step), _stage("both hops", hops)]
     lines += [_stage("decode", stages["decode"]), _stage("wait for its turn", stages["play"])]
@@ -138,15 +174,7 @@ def table(facts: Json) -> str:
     added = {q: float(np.percentile(lags, int(q[1:]))) - IMPOSED_MS for q in ("p50", "p95")}
     rest = {q: added[q] - compute[q] for q in added}
     lines += [_stage("added over imposed", added), _stage("added, less compute", rest)]
-    lines.append(f"  lagged {mine['lagged_frames']}, underruns {mine['underruns']}")
-    if "upstream" in facts:
-        theirs = np.array(facts["upstream"]["latency_ms"])
-        lines.append(f"upstream: {len(theirs)} bursts, {facts['upstream']['missed']} not found")
-        if len(theirs):
-            lines.append(_line("mouth to ear", theirs))
-            share = added["p50"] / (float(np.median(theirs)) - IMPOSED_MS)
-            lines.append(f"ours adds {share:.2f} of what upstream adds over {IMPOSED_MS:.0f} ms")
-    return "\n".join(lines)
+    return [*lines, f"  lagged {mine['lagged_frames']}, underruns {mine['underruns']}"]
 
 
 def _line(title: str, values: npt.NDArray[np.float64]) -> str:
@@ -162,13 +190,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bursts", type=int, default=64)
     parser.add_argument("--upstream", action="store_true")
-    parser.add_argument("--no-echo-cancel", action="store_true", help="as with headphones")
+    parser.add_argument("--headphones", action="store_true", help="without the canceller, too")
     parser.add_argument("--json")
     parser.add_argument("--picture")
     args = parser.parse_args()
     bursts = burst_signal.make(args.bursts)
-    options = ["--no-echo-cancel"] if args.no_echo_cancel else []
-    facts: Json = {"ours": ours(bursts, *options)}
+    facts: Json = {"pass_through_ms": pass_through(), "ours": ours(bursts)}
+    if args.headphones:
+        facts["headphones"] = ours(bursts, "--no-echo-cancel")
     if args.upstream:
         facts["upstream"] = upstream(bursts)
     print(table(facts))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moshid.demo.lags import lag_samples
-from moshid.demo.sound import JackProbe, Samples
+from moshid.demo.sound import JackProbe, JackServer, Samples, sound_environment
 from tests.fakes.audio_rig import audio_worker
 from tests.fakes.jack_rig import jack_server
 
@@ -96,3 +99,22 @@ async def test_a_stopped_audio_process_tells_what_it_missed_and_keeps_its_delay(
     assert after == pytest.approx(before, abs=RATE * 0.03)
     assert stats["overruns"] >= 1
     assert stats["missed_ms"] == pytest.approx(2_000, abs=500)
+
+
+def test_after_a_stall_of_the_sound_server_blocks_are_expected_when_they_come(
+    tmp_path: Path,
+) -> None:
+    with JackServer(tmp_path) as server:
+        command = [sys.executable, "-m", "tests.fakes.xrun_child", str(server.pid)]
+        child = subprocess.run(
+            command,
+            env=sound_environment(server, os.environ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+    facts = json.loads(child.stdout)
+    assert facts["xruns"] >= 1
+    # Where the old beat is gone by, they seem late by what the server stood still, for seconds.
+    assert facts["after_ms"] < facts["before_ms"] + 5.0

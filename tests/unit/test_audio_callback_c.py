@@ -122,3 +122,13 @@ def test_a_clock_that_stood_still_is_right_again_at_once() -> None:
     for block in range(300, 310):
         clock.note(block * 10 * MS + 2000 * MS, block * BLOCK)
         assert clock.time_ns() == block * 10 * MS + 2000 * MS
+
+
+def test_a_clock_told_of_a_lost_block_goes_by_the_new_beat_at_once() -> None:
+    clock = CallbackClock(RATE)
+    for block in range(1, 300):
+        clock.note(block * 10 * MS, block * BLOCK)
+    clock.restart()
+    for block in range(300, 310):
+        clock.note(block * 10 * MS + 18 * MS, block * BLOCK)
+        assert clock.time_ns() == block * 10 * MS + 18 * MS

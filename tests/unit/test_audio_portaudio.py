@@ -130,3 +130,14 @@ def test_short_blocks_where_they_are_steady_and_ten_ms_elsewhere() -> None:
     assert opened("Core Audio")[1].options["blocksize"] == 0
     assert opened("ALSA")[1].options["blocksize"] == RATE // 100
     assert opened("ALSA")[0].latency_s == pytest.approx(0.03)
+
+
+def test_a_stream_that_lost_sound_is_looked_at_often_again() -> None:
+    stream, told = opened()
+    look_for(stream, told, 4.0, coming=True)
+    assert not stream.is_new
+    told.xruns += 1
+    look_for(stream, told, 0.08, coming=True)
+    assert stream.is_new
+    look_for(stream, told, 4.0, coming=True)
+    assert not stream.is_new
