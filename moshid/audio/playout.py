@@ -9,9 +9,9 @@ was captured at position ``p`` is played at ``p + offset``. The offset is set by
   stall leaves no lag behind. If a second goes by with nothing but such answers, the loop has become
   slower for good: the offset starts afresh;
 - when for some frames every answer was early by more than the margin, the excess is cut out at the
-  quietest place of each frame, or by whole frames where it is more than two. Eight
-  frames of calm are enough after a stall; each time that it was too few, twice as many are asked
-  for, up to four seconds.
+  quietest place of each frame, or by whole frames where it is more than two. Eight frames of calm
+  are enough after a stall; each time that it was too few, twice as many are asked for: up to four
+  seconds, or 16 where less than 30 ms are to be had, since a gap is heard and those are not.
 
 No joint is a click: sound is faded in after silence and fades out before it, and is cross-faded
 where it follows other sound than its own past. What that would have become is its mirror image.
@@ -40,7 +40,11 @@ TOLERANCE_SAMPLES: Final = 60
 CROSS_FADE_SAMPLES: Final = 120
 CUT_SAMPLES_MAX: Final = FRAME_SAMPLES - 2 * CROSS_FADE_SAMPLES
 CALM_FRAMES_MIN: Final = 8
-CALM_FRAMES_MAX: Final = 50
+CALM_FRAMES_MAX: Final = 200
+LAG_CALM_FRAMES_MAX: Final = 50
+LAG_SAMPLES: Final = 3 * SAMPLE_RATE // 100
+"""30 ms: more than that is no room for jitter, but what a stall has left."""
+
 LATE_SAMPLES_MAX: Final = SAMPLE_RATE
 _EMPTY: Final[Samples] = np.zeros(0, dtype=np.float32)
 _RISE: Final[Samples] = np.linspace(0.0, 1.0, CROSS_FADE_SAMPLES, dtype=np.float32)
@@ -89,7 +93,7 @@ class Playout:
         self.offset = offset
         """Samples from a frame's capture (its first sample) to its answer's sound; None: unset."""
         self.gaps = 0
-        """Times that silence had to be put between two answers."""
+        """Times that there was silence between two answers: put there, or for want of the next."""
         self.late_frames = 0
         """Answers that came too late to be played."""
         self.cuts = 0
@@ -129,6 +133,7 @@ class Playout:
             played: where the speaker is.
             beat: when it goes on from there.
         """
+        ran_dry = self._started and head - self._heard_until > TOLERANCE_SAMPLES
         gap = self._due(position, played, beat) - head
         if self._started and -self._surplus <= gap <= TOLERANCE_SAMPLES:
             gap = 0
@@ -139,7 +144,7 @@ class Playout:
             self._next = None
             return _EMPTY
         pcm = cut_quietly(pcm, min(-gap, CUT_SAMPLES_MAX))
-        if gap > 0 and self._started:
+        if ran_dry or (gap > 0 and self._started):
             self.gaps += 1
             pcm = _faded_in(pcm)
         elif not follows:
@@ -182,14 +187,17 @@ class Playout:
         return position + self.offset
 
     def _come_closer(self, margin: int, beat: Beat) -> None:
-        if len(self._headroom) < self._calm_frames or self.offset is None:
-            return
-        newest = list(self._headroom)[-self._calm_frames :]
-        excess = beat.whole(min(newest) - margin)
-        if excess > TOLERANCE_SAMPLES:
-            self.offset -= excess
-            self._headroom.clear()
-            self._since_closer = 0
+        for frames, least in (
+            (min(self._calm_frames, LAG_CALM_FRAMES_MAX), LAG_SAMPLES),
+            (self._calm_frames, TOLERANCE_SAMPLES),
+        ):
+            if len(self._headroom) < frames or self.offset is None:
+                return
+            excess = beat.whole(min(list(self._headroom)[-frames:]) - margin)
+            if excess > least:
+                self.offset -= excess
+                self._headroom.clear()
+                self._since_closer = 0
 
 
 def faded_out(mirrored: Samples) -> Samples:

@@ -192,6 +192,26 @@ def test_who_is_late_again_and_again_is_waited_for_longer() -> None:
     assert speaker.playout.gaps <= 6, "not twenty times"
 
 
+def test_some_milliseconds_are_not_worth_a_gap_every_few_seconds() -> None:
+    """Every six seconds an answer is late by 15 ms: that much delay stays in the end."""
+    speaker = Speaker(Playout())
+    speaker.run(2000, lambda f: FRAME_SAMPLES + 1200 + (600 if f % 75 == 0 and f else 0))
+    assert speaker.playout.gaps <= 9, "not 26 times"
+    assert speaker.offsets[-1] == pytest.approx(FRAME_SAMPLES + 1800 + MARGIN_SAMPLES, abs=BLOCK)
+
+
+@pytest.mark.parametrize("since", [10, 200])
+def test_silence_since_nothing_had_come_is_counted_and_no_click(since: int) -> None:
+    playout, beat = Playout(), Beat(BLOCK, since)
+    head = 2_400 + len(playout.place(tone(0) + 0.5, 0, head=2_400, played=2_400, beat=beat))
+    played = head + BLOCK
+    late = playout.place(tone(0) + 0.5, FRAME_SAMPLES, head=played, played=played, beat=beat)
+    sound = late[np.flatnonzero(late)[0] :]
+    assert playout.gaps == 1
+    assert abs(sound[0]) < 0.02
+    assert steps(sound[: CROSS_FADE_SAMPLES + 10]) < CLICK
+
+
 def test_answers_that_are_far_too_early_are_played_at_once_again() -> None:
     """The speaker stood still for two seconds, and what was heard meanwhile came at once."""
     playout = Playout()
