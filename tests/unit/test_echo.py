@@ -7,6 +7,7 @@ projection: what else is in there counts neither for nor against.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -224,3 +225,30 @@ def test_without_the_library_the_echo_is_still_subtracted(
     assert not facts["echo"]["noise_suppression"]
     heard = Heard(np.zeros(FRAME_SAMPLES, np.float32), 0, 0)
     assert not hearing.hear(heard).any()
+
+
+LATE_IMPORTS = """
+import sys
+import numpy as np
+from moshid.audio.echo import FAR_SAMPLES, EchoCanceller
+from moshid.audio.webrtc import EchoSuppressor
+
+far = np.random.default_rng(1).standard_normal(24_000 * 6).astype(np.float32) * 0.1
+canceller = EchoCanceller(EchoSuppressor())
+known = None
+for end in range(FAR_SAMPLES + 1920, len(far), 1920):
+    near = 0.3 * far[end - 3120 : end - 1200]
+    canceller.process(near, far[end - FAR_SAMPLES : end])
+    canceller.learn()
+    known = known or set(sys.modules)
+assert canceller.facts["linear_erle_db"] > 15, canceller.facts
+print(sorted(set(sys.modules) - known))
+"""
+
+
+def test_no_library_is_loaded_while_frames_wait() -> None:
+    """numpy loads some of itself at the first use, which takes a hundredth of a second and more."""
+    child = subprocess.run(
+        [sys.executable, "-c", LATE_IMPORTS], check=True, capture_output=True, text=True
+    )
+    assert child.stdout.strip() == "[]"
