@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from moshid.audio.file_formats import FLAC_BLOCK_SAMPLES, FORMATS
-
 from moshid.audio.file_sink import FileSink
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, silence
 from moshid.audio.ring import Samples
