@@ -132,10 +132,12 @@ def check_in() -> None:
 
 
 def check_out() -> None:
-    """Raises UsageError when stdout is a terminal."""
-    if sys.stdout.isatty():
+    """Raises UsageError when stdout is closed, or a terminal. By the stream of the start: another
+    one stands in for a closed one, and its descriptor may be anything by now, our socket too."""
+    is_closed = sys.__stdout__ is None
+    if is_closed or sys.stdout.isatty():
         raise UsageError(
-            "--out - writes raw PCM to stdout, which is a terminal",
+            f"--out - writes raw PCM to stdout, which is {'closed' if is_closed else 'a terminal'}",
             "Pipe it: moshi-client talk --out - ... | aplay -t raw -r 24000 -f S16_LE -c 1; or "
             "leave --out out for the speaker.",
         )

@@ -1,10 +1,13 @@
-"""A sound file in place of the speaker. Owns its formats and its time line.
+"""A sound file in place of the speaker. Owns when the file is begun, and its time line.
 
 It is what a listener would have heard, without the jitter of a real speaker: sample ``t`` is heard
 at ``t``, so the answer to the frame captured at position ``p`` stands at ``p + 1920``, once that
 frame was complete; what was never answered is silence. Input and output laid above each other show
-the conversation as it was. A WAV is whole at every moment, however its writer ends (``wav``); of
-the other formats libsndfile knows the end when it has come.
+the conversation as it was.
+
+A file that is there already is the user's until there is something to put in its place: it is
+opened, so that what forbids that is told at once, and emptied when the first answer comes. A file
+that was made for a talk which then does not start is removed.
 """
 
 from __future__ import annotations
@@ -12,36 +15,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any
 
 import numpy as np
 import soundfile
 
-from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, to_int16
+from moshid.audio.file_formats import FORMATS, Writer, open_writer
+from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshid.audio.ring import Samples
-from moshid.audio.wav import FILE_BYTES_MAX, WavWriter
 from moshid.errors import OUT_FILE, BadAudioFile
-
-FORMATS: Final = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".oga": ("OGG", "VORBIS"),
-    ".opus": ("OGG", "OPUS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-    ".aif": ("AIFF", "PCM_16"),
-    ".aiff": ("AIFF", "PCM_16"),
-    ".au": ("AU", "PCM_16"),
-    ".caf": ("CAF", "PCM_16"),
-    ".w64": ("W64", "PCM_16"),
-}
-"""What is written, by the path's suffix; a path without one is a WAV."""
-
-SETTLE_SAMPLES: Final = SAMPLE_RATE
-_ERRORS = (ValueError, TypeError, AssertionError, soundfile.SoundFileError)
 
 
 class FileSink:
@@ -54,27 +38,45 @@ class FileSink:
     def __init__(self, path: str) -> None:
         """Raises BadAudioFile when it cannot be made, or its extension says no known format."""
         self._path = path
-        self._file = _open(path)
+        self._form = _form(path)
+        self._fd, self._is_new = _open(path)
+        self._writer: Writer | None = None
+        self._started = False
         self._written = 0
+        found = os.fstat(self._fd)
+        self._identity = found.st_dev, found.st_ino
+        if not (stat.S_ISREG(found.st_mode) and found.st_size):
+            try:
+                self._begin()
+            except BadAudioFile:
+                self._remove_unused()
+                raise
 
     @property
     def facts(self) -> dict[str, Any]:
         """What is written."""
         return {"file": self._path, "rate": SAMPLE_RATE, "channels": 1}
 
-    def start(self, now_ns: int) -> None:
-        """The file's time line starts at position 0 whenever this is."""
+    def start(self, now_ns: int) -> None:  # noqa: ARG002
+        """The file's time line starts at position 0 whenever this is; a new file stays now."""
+        self._started = True
 
     def too_late(self, position: int, now_ns: int) -> bool:  # noqa: ARG002
         """Never: a file waits."""
         return False
 
     def play(self, pcm: Samples, position: int, now_ns: int) -> int:
-        """Write the answer at ``position + 1920``, after silence where nothing was answered."""
+        """Write the answer at ``position + 1920``, after silence where nothing was answered.
+
+        Raises:
+            BadAudioFile: the disk did not take it.
+        """
+        self._started = True
+        writer = self._writer or self._begin()
         while (gap := position + FRAME_SAMPLES - self._written) > 0:
             # By the second: a microphone may have been away for hours.
-            self._write(np.zeros(min(gap, SAMPLE_RATE), dtype=np.float32))
-        self._write(pcm)
+            self._write(writer, np.zeros(min(gap, SAMPLE_RATE), dtype=np.float32))
+        self._write(writer, pcm)
         return now_ns
 
     def rest(self) -> None:
@@ -85,120 +87,53 @@ class FileSink:
         return 0.0
 
     def close(self) -> None:
-        """Finish the file. Raises BadAudioFile when the disk did not take its end."""
+        """Finish the file; leave what was there when nothing was answered. Safe to call twice.
+
+        Raises:
+            BadAudioFile: the disk did not take its end.
+        """
         try:
-            self._file.close()
+            if self._writer is not None:
+                self._writer.close()
+            elif self._fd >= 0:
+                os.close(self._fd)
         except OSError as e:
             raise _unwritable(self._path, e) from e
+        finally:
+            self._fd = -1
+            self._remove_unused()
 
-    def _write(self, pcm: Samples) -> None:
+    def _begin(self) -> Writer:
+        """Empty the file, and write its header."""
         try:
-            self._file.write(pcm)
+            self._writer = open_writer(self._fd, self._path, self._form)
+        except OSError as e:
+            self._fd = -1
+            raise _unwritable(self._path, e) from e
+        return self._writer
+
+    def _write(self, writer: Writer, pcm: Samples) -> None:
+        try:
+            writer.write(pcm)
         except OSError as e:
             raise _unwritable(self._path, e) from e
         self._written += len(pcm)
 
-
-class _Writer(Protocol):
-    """Writes samples; raises OSError with what the system says."""
-
-    def write(self, pcm: Samples) -> None:
-        """Append float32 [n]."""
-
-    def close(self) -> None:
-        """Finish the file. Safe to call twice."""
-
-
-class _Wav:
-    """A WAV whose header is never more than a second of sound behind."""
-
-    def __init__(self, path: str, fd: int) -> None:
-        self._wav: WavWriter | None = WavWriter(Path(path), channels=1, fd=fd)
-        self._settled = 0
-
-    def write(self, pcm: Samples) -> None:
-        assert self._wav is not None
-        data = to_int16(pcm).tobytes()
-        if self._wav.size_bytes + len(data) > FILE_BYTES_MAX:
-            raise OSError(errno.EFBIG, "a WAV holds no more than 4.29 GB, a .w64 does")
-        self._wav.write(data)
-        if self._wav.samples - self._settled >= SETTLE_SAMPLES:
-            self._wav.settle()
-            self._settled = self._wav.samples
-
-    def close(self) -> None:
-        wav, self._wav = self._wav, None
-        if wav is not None:
-            wav.close(sync=False)
-
-
-class _Disk:
-    """The file that libsndfile writes. It keeps what the system said, which libsndfile does not
-    hand on; at the end of a file it would not even say that anything was wrong."""
-
-    def __init__(self, fd: int) -> None:
-        self.file = os.fdopen(fd, "wb", buffering=0)
-        self.seek, self.tell = self.file.seek, self.file.tell
-        self.error: OSError | None = None
-
-    def write(self, data: bytes | memoryview) -> int:
-        """How many bytes were written; fewer than there are when it failed."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        try:
-            while left:
-                left = left[self.file.write(left) :]
-        except OSError as e:
-            self.error = self.error or e
-        return size - len(left)
-
-
-class _Encoded:
-    """A file of any format, by libsndfile."""
-
-    def __init__(self, fd: int, kind: str, subtype: str) -> None:
-        self._disk = _Disk(fd)
-        self._has_16_bits = subtype == "PCM_16"
-        self._sound: soundfile.SoundFile | None = None
-        form = {"samplerate": SAMPLE_RATE, "channels": 1, "format": kind, "subtype": subtype}
-        try:
-            with self._telling():
-                self._sound = soundfile.SoundFile(self._disk, "w", **form)
-        except OSError:
-            with suppress(OSError):
-                self.close()
-            raise
-
-    def write(self, pcm: Samples) -> None:
-        assert self._sound is not None
-        with self._telling():
-            self._sound.write(to_int16(pcm) if self._has_16_bits else np.clip(pcm, -1.0, 1.0))
-
-    def close(self) -> None:
-        if self._disk.file.closed:
+    def _remove_unused(self) -> None:
+        if self._started or not self._is_new:
             return
-        try:
-            with self._telling():
-                if self._sound is not None:
-                    self._sound.close()
-        finally:
-            self._disk.file.close()
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except _ERRORS as e:
-            raise self._disk.error or OSError(errno.EIO, str(e)) from e
-        if self._disk.error is not None:
-            raise self._disk.error
+        self._is_new = False
+        with suppress(OSError):
+            found = os.stat(self._path)
+            if (found.st_dev, found.st_ino) == self._identity:
+                os.unlink(self._path)
 
 
-def _open(path: str) -> _Writer:
-    """Every check before the file that may be there is emptied.
+def _form(path: str) -> tuple[str, str]:
+    """libsndfile's format and subtype.
 
     Raises:
-        BadAudioFile: it cannot be made, or its suffix says no known format.
+        BadAudioFile: the path's suffix says no known format, or it is a folder.
     """
     if os.path.isdir(path):
         raise BadAudioFile(f"{path} is a folder", hint=OUT_FILE)
@@ -208,12 +143,24 @@ def _open(path: str) -> _Writer:
             f"no sound format is known by the suffix {suffix}",
             hint=f"Give --out a path that ends with one of {' '.join(FORMATS)}.",
         )
-    kind, subtype = FORMATS[suffix or ".wav"]
+    form = FORMATS[suffix or ".wav"]
+    if not soundfile.check_format(*form):
+        raise BadAudioFile(f"the libsndfile of this machine does not write {suffix}", hint=OUT_FILE)
+    return form
+
+
+def _open(path: str) -> tuple[int, bool]:
+    """A descriptor to write, the file as it is; and whether it was made just now.
+
+    Raises:
+        BadAudioFile: it cannot be made, or not be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        if kind == "WAV" and stat.S_ISREG(os.fstat(fd).st_mode):
-            return _Wav(path, fd)
-        return _Encoded(fd, kind, subtype)
+        try:
+            return os.open(path, flags | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            return os.open(path, flags, 0o666), False
     except OSError as e:
         folder, name = os.path.split(path)
         if isinstance(e, FileNotFoundError | NotADirectoryError) and not os.path.isdir(folder):

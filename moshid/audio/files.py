@@ -17,11 +17,15 @@ from moshid.audio.devices import Heard
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
+from moshid.audio.unfinished import UnfinishedWav, find_size
 from moshid.errors import BadAudioFile
 
 READ_S: Final = 0.5
 RATES: Final = range(1_000, 1_000_001)
 """What a damaged header says beyond that, the resampler may not survive."""
+
+FRAMES_MAX: Final = 2**62
+"""libsndfile says 2**63 - 1 where a file does not tell its length."""
 
 PEAK: Final = 10.0
 """Of a file in floating point, 20 dB over full scale. What is no number is silence: it would
@@ -33,6 +37,15 @@ _ERRORS = (OSError, ValueError, TypeError, soundfile.SoundFileError)
 class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its beginning to its end. After each block soundfile seeks to where
     it is already, and loses some 40 ms of an MP3 by that."""
+
+    beneath: UnfinishedWav | None = None
+    """What it is read from, if not by a path; closed with it."""
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        super().close()
+        if self.beneath is not None:
+            self.beneath.close()
 
     def seekable(self) -> bool:
         """Not needed."""
@@ -68,12 +81,14 @@ class FileSource:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the file is."""
+        """What the file is; its seconds are None where it does not say (FLAC out of a pipe)."""
+        frames = self._file.frames
+        is_unknown = frames > FRAMES_MAX
         return {
             "file": self._path,
             "rate": self._file.samplerate,
             "channels": self._file.channels,
-            "seconds": round(self._file.frames / self._file.samplerate, 3),
+            "seconds": None if is_unknown else round(frames / self._file.samplerate, 3),
         }
 
     @property
@@ -151,6 +166,10 @@ def _open_to_read(path: str) -> soundfile.SoundFile:
         )
     try:
         file = _ReadOn(path)
+        if file.frames == 0 and (size_at := find_size(path)) is not None:
+            file.close()
+            file = _ReadOn(beneath := UnfinishedWav(path, size_at))
+            file.beneath = beneath
     except _ERRORS as e:
         raise BadAudioFile(f"{path} is no sound file that can be read: {e}") from e
     if file.samplerate not in RATES:

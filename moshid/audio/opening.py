@@ -136,6 +136,8 @@ def _device_list() -> ModuleType:
             f"PortAudio cannot be loaded: {e}",
             hint="Install it (Debian: libportaudio2), or use --in FILE --out FILE.",
         ) from e
+    except Exception as e:  # its own kind, which cannot be imported without starting it
+        raise NoDevice(f"PortAudio does not start: {e}", hint="Or use --in FILE --out FILE.") from e
     return device_list
 
 

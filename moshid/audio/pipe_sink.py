@@ -1,7 +1,9 @@
 """A FIFO in place of the speaker, and what waits for its reader. Owns the bytes not yet taken.
 
 At real time a reader that stops reading loses answers, once half a second waits for it: they count
-as late. With ``fast`` nothing is lost: the source is held until the reader goes on.
+as late. Where nothing is answered it gets silence as time goes by, lest all of it come at once, and
+keep a player busy for as long. With ``fast`` nothing is lost: the source is held until the reader
+goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from moshid.errors import BadAudioFile
 WAITING_BYTES_MAX: Final = SAMPLE_RATE
 """Half a second."""
 
+PATIENCE_SAMPLES: Final = SAMPLE_RATE // 2
+"""At real time: what has not been answered for so long is silence."""
+
 DRAIN_S_MAX: Final = 1.0
 
 
@@ -37,7 +42,7 @@ class PipeSink:
         self._waiting = bytearray()
         self._written = 0
         self.late_frames = 0
-        """Answers that the reader did not take in time."""
+        """Answers that the reader did not take in time, or that came too late for their place."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -48,14 +53,30 @@ class PipeSink:
         """The time line starts at position 0 whenever this is."""
 
     def too_late(self, position: int, now_ns: int) -> bool:  # noqa: ARG002
-        """Whether the reader is half a second behind; such an answer leaves no gap, lest all that
-        follows be later."""
+        """Whether its place is silence already, or the reader is half a second behind; such an
+        answer leaves no gap, lest all that follows be later."""
         self.flush()
-        if self._fast or len(self._waiting) < WAITING_BYTES_MAX:
+        passed = position + FRAME_SAMPLES < self._written
+        if self._fast or not (passed or self._is_behind):
             return False
         self.late_frames += 1
-        self._written = position + 2 * FRAME_SAMPLES
+        self._written = max(self._written, position + 2 * FRAME_SAMPLES)
         return True
+
+    def pass_by(self, position: int) -> None:
+        """A frame was captured at ``position``: write the silence that is due by now.
+
+        Raises:
+            BadAudioFile: the reader has gone.
+        """
+        due = position - PATIENCE_SAMPLES - self._written
+        if self._fast or due <= 0:
+            return
+        self.flush()
+        if not self._is_behind:
+            self._waiting += bytes(2 * due)
+            self.flush()
+        self._written += due
 
     def play(self, pcm: Samples, position: int, now_ns: int) -> int:
         """Write the answer at ``position + 1920``, after silence where nothing was answered.
@@ -90,6 +111,10 @@ class PipeSink:
                 f"nobody reads {self._path} any more: {e.strerror}",
                 hint="The program behind the pipe has ended.",
             ) from e
+
+    @property
+    def _is_behind(self) -> bool:
+        return len(self._waiting) >= WAITING_BYTES_MAX
 
     def close(self) -> None:
         """Write the rest, if the reader takes it within a second, and close our end."""
@@ -147,7 +172,10 @@ class HeldSource:
 
     def take(self, now_ns: int) -> Heard | None:
         """The next frame, unless the reader is behind."""
-        return None if self._must_wait() else self._source.take(now_ns)
+        heard = None if self._must_wait() else self._source.take(now_ns)
+        if heard is not None:
+            self._sink.pass_by(heard.position)
+        return heard
 
     def close(self) -> None:
         """Close the source."""

@@ -115,9 +115,11 @@ class PipeSource:
         """What there is of the next frame, filled up with silence."""
         if self._over and not self._bytes:
             self._tail_frames -= 1
-        whole = len(self._bytes) // 2 * 2
-        pcm = from_int16(bytes(self._bytes[: min(whole, FRAME_BYTES)]))
-        del self._bytes[:FRAME_BYTES]
+        whole = min(len(self._bytes) // 2 * 2, FRAME_BYTES)
+        pcm = from_int16(bytes(self._bytes[:whole]))
+        del self._bytes[:whole]  # the other half of a sample may be on its way
+        if self._over and len(self._bytes) < 2:
+            self._bytes.clear()
         capture_ns = now_ns if self.lossless else self._due_ns
         heard = Heard(np.pad(pcm, (0, FRAME_SAMPLES - len(pcm))), self._position, capture_ns)
         self._position += FRAME_SAMPLES

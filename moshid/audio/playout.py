@@ -159,7 +159,7 @@ class Playout:
     def _silence(self, gap: int, head: int) -> Samples:
         """``gap`` samples that begin with what is left of the fade after the sound before."""
         silence = np.zeros(gap, dtype=np.float32)
-        fade = faded_out(self._end)[head - self._heard_until :]
+        fade = faded_out(self._end)[max(0, head - self._heard_until) :]
         n = min(gap, len(fade))
         silence[:n] = fade[:n]
         return silence
@@ -173,9 +173,10 @@ class Playout:
         if self.offset is None:
             self.offset = played + beat.ahead(margin) - position
             self._headroom.clear()
-        headroom = beat.slack(position + self.offset - played)
+        ahead = position + self.offset - played
+        headroom = beat.slack(ahead)
         self._since_closer += 1
-        if headroom < 0:
+        if ahead < 0 or headroom < 0:
             self.offset = played + beat.ahead(margin) - position
             self._headroom.clear()
             too_soon = self._since_closer < 2 * CALM_FRAMES_MAX

@@ -1,20 +1,28 @@
 """PortAudio started before a talk wants it, and whether what it saw then still holds.
 
 To load the libraries and to look for devices takes longer than to open one, so a spare worker does
-it while it waits. PortAudio's list of devices is that of its start, so the worker compares, cheaply
-and now and then, what the system says of its devices with what it said then. A list that no longer
-holds is made again. Where that is not safe (PortAudio's JACK part aborts when its server has gone)
-the worker is of no use any more and says so. No device is open meanwhile.
+it while it waits. It does so on a thread of its own: where a sound server hangs, PortAudio's start
+does too, for minutes, and a talk between files needs no PortAudio.
+
+PortAudio's list of devices is that of its start, so the worker compares, cheaply and now and then,
+what the system says of its devices with what it said then. A list that no longer holds is made
+again. Where that is not safe (PortAudio's JACK part aborts when its server has gone) the worker is
+of no use any more and says so. No device is open meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+
+log = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.5
 """Between two looks, each of half a millisecond at most."""
@@ -26,44 +34,75 @@ State = tuple[Any, ...]
 
 
 class Readiness:
-    """The sound libraries of one process."""
+    """The sound libraries of one process. One thread calls its methods, and one works."""
 
     def __init__(self) -> None:
         self._seen: State | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to load and start PortAudio; without PortAudio nothing is started."""
+        import moshid.audio.live  # noqa: F401
+
+        self._begin(_load)
+
+    @property
+    def starting(self) -> bool:
+        """Whether PortAudio is looking for devices just now, and nothing can be asked of it."""
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def started(self) -> bool:
-        """Whether PortAudio is there and has looked for devices."""
-        return self._seen is not None
+        """Whether PortAudio is there and has looked for devices, or is about to."""
+        return self.starting or self._seen is not None
 
-    def start(self) -> None:
-        """Load everything that a talk will need; without PortAudio nothing is started."""
-        seen = sound_state()
-        try:
-            import sounddevice  # noqa: F401
-
-            import moshid.audio.live  # noqa: F401
-            from moshid.audio import portaudio
-
-            portaudio.choose_callback()
-        except OSError:
-            return  # a talk between files does without; one with devices will say what is missing
-        self._seen = seen
+    def wait(self) -> None:
+        """Until PortAudio can be asked: before anything with devices."""
+        if self._thread is not None:
+            self._thread.join()
 
     def holds(self) -> bool:
-        """Whether PortAudio's list is, or now is again, that of the moment; False: this process
-        cannot have another one."""
-        seen = sound_state()
-        if self._seen is None or seen == self._seen:
+        """Whether PortAudio's list is that of the moment, or will be after a ``wait``; False: this
+        process cannot have another one."""
+        if self.starting or self._seen is None or sound_state() == self._seen:
             return True
         import sounddevice as sd
 
         if any(api["name"] == JACK for api in sd.query_hostapis()):
             return False
-        sd._terminate()
-        sd._initialize()
-        self._seen = seen
+        self._begin(_start_again)
         return True
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        # Looked at before, lest a change meanwhile be missed.
+        args = (work, sound_state())
+        self._thread = threading.Thread(target=self._run, args=args, name="readiness", daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], None], seen: State) -> None:
+        try:
+            work()
+        except Exception as e:  # noqa: BLE001
+            # A talk between files does without; one with devices will say what is missing.
+            log.info("PortAudio does not start: %s", e)
+        else:
+            self._seen = seen
+
+
+def _load() -> None:
+    """Everything that a talk with devices will need."""
+    import sounddevice  # noqa: F401
+
+    from moshid.audio import portaudio
+
+    portaudio.choose_callback()
+
+
+def _start_again() -> None:
+    import sounddevice as sd
+
+    sd._terminate()
+    sd._initialize()
 
 
 def sound_state() -> State:

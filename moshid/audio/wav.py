@@ -46,7 +46,8 @@ class WavWriter:
                 self.write(_header(0, channels))
         except OSError:
             os.close(self._fd)
-            path.unlink()
+            if fd is None:
+                path.unlink()
             raise
 
     @property

@@ -2,8 +2,8 @@
 
 One main thread does everything but copying sound: it waits in ``select`` for requests and for the
 model's frames, no longer than until the next captured frame is complete, and runs the codec in
-between. So MLX, which is not thread-safe, lives on one thread. A spare has PortAudio started, and
-its list of devices kept fresh (``readiness``), but holds no device.
+between. So MLX, which is not thread-safe, lives on one thread. A spare has PortAudio started, on
+another thread, and its list of devices kept fresh (``readiness``), but holds no device.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class Worker:
     @property
     def may_end_port_audio(self) -> bool:
         """Whether that takes no time. After a session nobody can know: its sound server may hang,
-        or have gone, and then PortAudio's JACK part waits for it for ever, or aborts."""
-        return not (self.device_failed or self._last_stats)
+        or have gone, and then PortAudio's JACK part waits for it for ever, or aborts. Nor may it
+        while it starts."""
+        return not (self.device_failed or self._last_stats or self._readiness.starting)
 
     def _wait(self) -> None:
         readers: list[Any] = [self._control.wake_fd]
@@ -136,8 +137,10 @@ class Worker:
                 return {"spans": self._session.report.trace.spans() if self._session else []}
             case "devices":
                 asked.parse(request.params, asked.Nothing)
+                self._readiness.wait()
                 return offered()
             case "find":
+                self._readiness.wait()
                 find_devices(asked.parse(request.params, asked.Find))
                 return {}
             case "shutdown":
@@ -158,6 +161,8 @@ class Worker:
 
     def _start(self, params: asked.Start, request: Request) -> dict[str, Any]:
         self._refuse_during_talk()
+        if params.in_file is None or params.out_file is None:
+            self._readiness.wait()
         echo = params.engine == "echo"
         if not echo and self._codec is None:
             raise InvalidParams("`prepare` a codec before `start`")

@@ -18,6 +18,7 @@ from moshid.errors import (
     MethodNotFound,
     NoDevice,
     NoTalk,
+    RecordingFailed,
     TalkBusy,
 )
 from moshid.ipc import FrameKind
@@ -181,3 +182,19 @@ async def test_a_killed_worker_is_noticed(tmp_path: Path) -> None:
     async with audio_worker(tmp_path) as rig:
         rig.worker._signal(signal.SIGKILL)
         assert await rig.worker.exited == -signal.SIGKILL
+
+
+@pytest.mark.asyncio
+async def test_a_talk_that_is_refused_leaves_the_file_of_an_earlier_one(tmp_path: Path) -> None:
+    speech = make_speech(tmp_path / "in.wav")
+    out, new = tmp_path / "out.wav", tmp_path / "new.wav"
+    out.write_bytes(old := speech.read_bytes())
+    record = {"path": str(speech / "in" / "a-file.wav")}
+    async with audio_worker(tmp_path) as rig:
+        for path in (out, new):
+            with pytest.raises(RecordingFailed):
+                await rig.start(
+                    None, in_file=str(speech), out_file=str(path), fast=True, record=record
+                )
+    assert out.read_bytes() == old
+    assert not new.exists()

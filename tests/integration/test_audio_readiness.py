@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ async def test_a_spare_whose_sound_server_died_ends_itself(
 ) -> None:
     with jack_server(tmp_path, monkeypatch) as server:
         async with audio_worker(tmp_path) as rig:
-            assert (await rig.worker.call("status")) == {}
+            assert is_there(await rig.worker.call("devices"))
             server.kill()
             async with asyncio.timeout(30):
                 assert await asyncio.shield(rig.worker.exited) == 0
@@ -78,3 +79,20 @@ async def test_a_frame_is_encoded_while_the_model_steps_the_one_before(tmp_path:
         begun, ended_us = spans[("encode", frame + 1)]
         overlapping += begun < spans[("step", frame)][1] and ended_us > spans[("step", frame)][0]
     assert overlapping > 0.8 * len(frames)
+
+
+@pytest.mark.asyncio
+async def test_a_talk_between_files_waits_for_no_sound_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = Path(__file__).parents[2] / "moshid" / "demo" / "data" / "speech.wav"
+    files = {"in_file": str(speech), "out_file": str(tmp_path / "out.wav")}
+    with jack_server(tmp_path, monkeypatch) as server:
+        server.signal(signal.SIGSTOP)
+        async with audio_worker(tmp_path) as rig:
+            await rig.prepare()
+            await rig.start(None, **files, fast=True, seconds=1)
+            ended = await rig.wait_for("ended")
+            server.signal(signal.SIGCONT)
+            assert is_there(await rig.worker.call("devices"))
+    assert ended["reason"] == "seconds"

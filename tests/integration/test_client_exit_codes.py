@@ -66,6 +66,19 @@ def test_a_closed_stdin_is_not_called_a_terminal(home: Path) -> None:
     assert done.stderr.startswith("error: --in - takes raw PCM from stdin, which is closed\n")
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+def test_no_sound_goes_to_a_closed_stdout(home: Path, closed: str) -> None:
+    command = [sys.executable, "-S", "-m", "moshi_client", "talk", "--in", "a.wav", "--out", "-"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {closed}', *command],
+        env=client_env(home),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --out - writes raw PCM to stdout, which is closed\n")
+
+
 @pytest.mark.parametrize("args", EVERY_COMMAND, ids=lambda args: str(args[0]))
 def test_not_running_is_3_with_the_command_that_starts_it(home: Path, args: tuple[str]) -> None:
     done = run_client(home, *args)

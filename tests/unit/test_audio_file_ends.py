@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshid.audio import file_sink
-from moshid.audio.file_sink import FORMATS, FileSink
+from moshid.audio import file_formats
+from moshid.audio.file_formats import FORMATS
+from moshid.audio.file_sink import FileSink
 from moshid.audio.files import FileSource
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.resample import Resampler
@@ -201,9 +202,9 @@ def test_a_wav_is_whole_though_its_writer_is_killed(tmp_path: Path) -> None:
 
 def test_a_wav_that_can_hold_no_more_says_what_can(tmp_path: Path) -> None:
     sink = FileSink(str(tmp_path / "out.wav"))
-    assert isinstance(sink._file, file_sink._Wav)
-    assert sink._file._wav is not None
-    sink._file._wav.skip((FILE_BYTES_MAX - 3_000) // 2)  # 25 hours
+    assert isinstance(sink._writer, file_formats._Wav)
+    assert sink._writer._wav is not None
+    sink._writer._wav.skip((FILE_BYTES_MAX - 3_000) // 2)  # 25 hours
     with pytest.raises(BadAudioFile, match=r"no more than 4\.29 GB, a \.w64 does"):
         sink.play(noise(1), 0, 0)
     sink.close()

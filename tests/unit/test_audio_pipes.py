@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,14 @@ import soundfile
 from moshid.audio import fifo
 from moshid.audio.fifo import FRAME_BYTES, open_fifo
 from moshid.audio.files import FileSource
-from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, to_int16
-from moshid.audio.pipe_sink import WAITING_BYTES_MAX, HeldSource, PipeSink, held_by
+from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, from_int16, to_int16
+from moshid.audio.pipe_sink import (
+    PATIENCE_SAMPLES,
+    WAITING_BYTES_MAX,
+    HeldSource,
+    PipeSink,
+    held_by,
+)
 from moshid.audio.pipe_source import PAUSE_NS, PipeSource
 from moshid.audio.ring import Samples
 from moshid.errors import BadAudioFile
@@ -183,6 +190,24 @@ def test_a_writer_that_pauses_is_silent_until_it_goes_on(pipe: Pipe) -> None:
     source.close()
 
 
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("odd", [1, 201])
+def test_half_a_sample_waits_for_its_other_half(pipe: Pipe, odd: int, fast: bool) -> None:
+    """Whoever writes may do so in pieces of any size, and pause in the midst of a sample."""
+    source = source_of(pipe, fast=fast)
+    data = to_int16(np.linspace(0.1, 0.3, 2 * FRAME_SAMPLES, dtype=np.float32)).tobytes()
+    os.write(pipe.fd, data[:odd])
+    heard = [source.take(FRAME_NS), source.take(FRAME_NS + PAUSE_NS)]
+    os.write(pipe.fd, data[odd:] + b"\1")
+    pipe.hang_up()
+    for n in range(2, 8):
+        heard.append(source.take(n * FRAME_NS + PAUSE_NS))
+    assert source.ended
+    pcm = np.concatenate([h.pcm for h in heard if h])
+    assert np.array_equal(pcm[pcm != 0], from_int16(data))
+    source.close()
+
+
 def test_seconds_cut_a_pipe(pipe: Pipe) -> None:
     source = source_of(pipe, fast=True, tail_frames=1, seconds=0.12)
     pipe.write(0.5, 3 * FRAME_SAMPLES)
@@ -270,6 +295,77 @@ def test_a_reader_that_stops_loses_answers_and_then_has_no_lag_of_ours(pipe: Pip
     sink.close()
     taken += len(pipe.read())
     assert taken == (played + 1 + 1) * FRAME_SAMPLES, "what was lost leaves no silence behind"
+
+
+class Reader:
+    """Takes 80 ms of sound a frame, as a program that plays it does."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self.heard: list[Samples] = []
+
+    def take(self) -> None:
+        """What there is of the next frame."""
+        with suppress(BlockingIOError):
+            data = os.read(self._pipe.fd, FRAME_BYTES)
+            self.heard.append(np.frombuffer(data, "<i2").astype(np.float32))
+
+
+def test_after_a_pause_nothing_is_lost_to_silence_that_comes_at_once(
+    pipe: Pipe, tmp_path: Path
+) -> None:
+    """Else a player would be busy with the pause's silence for as long as the pause was."""
+    soundfile.write(tmp_path / "a.wav", np.full(100 * FRAME_SAMPLES, 0.5), SAMPLE_RATE)
+    sink, reader = PipeSink(pipe.path, fast=False), Reader(pipe)
+    file = FileSource(str(tmp_path / "a.wav"), fast=False, tail_frames=0, seconds=None)
+    source = held_by(file, sink)
+    source.start(0)
+    for n in range(100):
+        heard = source.take((n + 1) * FRAME_NS)
+        assert heard is not None
+        paused = 20 <= n < 70
+        if not paused and not sink.too_late(heard.position, 0):
+            sink.play(heard.pcm, heard.position, 0)
+        reader.take()
+    assert sink.late_frames == 0
+    while sink.pending_s():
+        reader.take()
+    sink.close()
+    sound = np.concatenate([*reader.heard, pipe.read()])
+    frames = sound.reshape(-1, FRAME_SAMPLES)
+    assert [n for n, f in enumerate(frames) if f.any()] == [*range(1, 21), *range(71, 101)]
+    source.close()
+
+
+def test_an_answer_whose_place_is_silence_by_now_is_late(pipe: Pipe, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(20 * FRAME_SAMPLES, 0.5), SAMPLE_RATE)
+    sink = PipeSink(pipe.path, fast=False)
+    file = FileSource(str(tmp_path / "a.wav"), fast=False, tail_frames=0, seconds=None)
+    source = held_by(file, sink)
+    source.start(0)
+    heard = []
+    for n in range(20):
+        heard += [h for h in [source.take((n + 1) * FRAME_NS)] if h]
+        pipe.read()
+    late = [sink.too_late(h.position, 0) for h in heard]
+    assert late == [True] * late.count(True) + [False] * late.count(False)
+    assert late.count(False) == PATIENCE_SAMPLES // FRAME_SAMPLES + 2
+    assert sink.late_frames == late.count(True)
+    source.close()
+    sink.close()
+
+
+def test_a_reader_that_reads_nothing_gets_no_endless_silence(pipe: Pipe, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(100 * FRAME_SAMPLES, 0.5), SAMPLE_RATE)
+    sink = PipeSink(pipe.path, fast=False)
+    file = FileSource(str(tmp_path / "a.wav"), fast=False, tail_frames=0, seconds=None)
+    source = held_by(file, sink)
+    source.start(0)
+    for n in range(100):
+        source.take((n + 1) * FRAME_NS)
+    assert 2 * SAMPLE_RATE * sink.pending_s() < WAITING_BYTES_MAX + 2 * FRAME_BYTES
+    source.close()
+    sink.close()
 
 
 def test_a_fast_talk_waits_for_its_reader(pipe: Pipe, tmp_path: Path) -> None:

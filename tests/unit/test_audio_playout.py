@@ -247,3 +247,28 @@ def test_answers_with_some_of_the_past_missing_are_cross_faded() -> None:
     joint = np.concatenate((first, skipped))
     assert steps(joint[len(first) - 10 : len(first) + 200]) < CLICK
     assert np.array_equal(skipped[CROSS_FADE_SAMPLES:], tone(9_000)[CROSS_FADE_SAMPLES:])
+
+
+@pytest.mark.parametrize("early", [0, 1, 20, 119, 300])
+def test_the_fade_before_a_gap_is_whole_on_two_clocks_too(early: int) -> None:
+    """There the queue's end is known to some samples only, and may seem to lie before the sound."""
+    playout = Playout()
+    first = playout.place(tone(0) + 0.3, 0, head=0, played=0)
+    head = len(first) - early
+    after_a_lost_one = playout.place(tone(0) + 0.3, 2 * FRAME_SAMPLES, head=head, played=head - 500)
+    assert playout.gaps == 1
+    assert steps(np.concatenate([first, after_a_lost_one])[MARGIN_SAMPLES + 1 :]) < CLICK
+
+
+@pytest.mark.parametrize("since", [0, 1, 120])
+@pytest.mark.parametrize("late", [1, 100, BLOCK])
+def test_whose_turn_has_just_been_taken_is_late_and_loses_nothing(since: int, late: int) -> None:
+    playout = Playout()
+    beat = Beat(BLOCK, since)
+    first = playout.place(tone(0), 0, head=0, played=0, beat=beat)
+    played = len(first) + late
+    placed = playout.place(
+        tone(FRAME_SAMPLES), FRAME_SAMPLES, head=played, played=played, beat=beat
+    )
+    assert playout.cuts == 0
+    assert len(placed) >= FRAME_SAMPLES
