@@ -277,7 +277,9 @@ class Fetcher:
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
-                await self.intake.take(landings, answer, ByteRange(want.start, verdict.stop), watch)
+                await self.intake.take(
+                    landings, answer, ByteRange(verdict.start, verdict.stop), watch
+                )
             elif verdict.verdict is Verdict.WHOLE and in_one_piece:
                 await self.intake.take(landings, answer, ByteRange(0, verdict.stop), watch)
             else:
@@ -285,13 +287,12 @@ class Fetcher:
                 self._refused(verdict, link)
 
     def _refused(self, verdict: Answer, link: Link) -> None:
-        """Raise what an answer without the bytes means."""
-        renewed = verdict.verdict is Verdict.RENEW
-        self.source.refused(link, verdict)
+        """Raise what an answer without the bytes means: a Setback, or the error that ends it."""
+        wait_s = self.source.refused(link, verdict)
         raise Setback(
             verdict.reason,
-            wait_s=verdict.wait_s,
+            wait_s=wait_s,
             trouble=verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE),
-            renewed=renewed,
+            renewed=verdict.verdict is Verdict.RENEW,
             busy=verdict.verdict is Verdict.WAIT,
         )

@@ -17,6 +17,9 @@ FINAL: Final = frozenset({400, 402, 405, 406, 410, 451, 501, 505})
 """Statuses that mean a no, if they are meant at all; those for which there is a kind of error are
 told apart elsewhere."""
 
+EMPTY: Final = frozenset({204, 205, 304})
+"""Statuses of answers that hold nothing of a file; nobody asked whether it has changed."""
+
 
 @dataclass(slots=True)
 class Refusals:

@@ -22,7 +22,7 @@ from moshid.downloads.engine import Engine
 from moshid.downloads.hub import Absent, Listing, RemoteFile
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.redirects import REDIRECTS, get
-from moshid.downloads.refusals import FINAL, Refusals
+from moshid.downloads.refusals import EMPTY, FINAL, Refusals
 from moshid.downloads.unreached import unreached
 from moshid.errors import (
     DownloadError,
@@ -163,6 +163,8 @@ def _no(url: str, status: int) -> DownloadError | None:
         return DownloadNotFound(f"the server no longer has {url}", hint="Check the URL.")
     if status in REDIRECTS:
         return DownloadError(f"{url} leads nowhere ({status} without a Location)", hint=CHECK_HINT)
+    if status in EMPTY:
+        return DownloadError(f"the server gives no file for {url} ({status})", hint=CHECK_HINT)
     if status in FINAL:
         return DownloadError(f"the server refuses {url} ({status})", hint=CHECK_HINT)
     return None
