@@ -1,7 +1,7 @@
 """Whether an answer's bytes may be taken. Pure: status and headers in, a verdict out.
 
-Bytes are taken only on the exact range of the exact file, or the beginning of it, unencoded; one
-wrong byte in the headers rejects the attempt before anything is written.
+Bytes are taken only out of a range of the exact file that holds the beginning of what is wanted,
+unencoded; one wrong byte in the headers rejects the attempt before anything is written.
 """
 
 from __future__ import annotations
