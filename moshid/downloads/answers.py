@@ -29,6 +29,9 @@ PREFIX_BYTES_MIN: Final = 4096
 WIDER_BYTES_MAX: Final = 16 << 20
 """So far before what is asked for may a range begin: servers round to the blocks that they keep."""
 
+AS_200: Final = 203
+"""A 200 that somebody on the way had a hand in; the digest tells what he did."""
+
 SIZE_MAX: Final = 1 << 60
 
 _CONTENT_RANGE = re.compile(
@@ -56,8 +59,9 @@ class Verdict(Enum):
 class Answer:
     """A verdict, its reason in words, and how long the server wants to be left alone. ``start`` and
     ``stop``: the positions from and up to which a taken answer goes; ``other_size``: it is from a
-    file of another size; ``no_ranges``: the range itself was refused; ``no_file``: it holds nothing
-    of any file, and leads nowhere."""
+    file of another size; ``no_ranges``: the range itself was refused; ``misplaced``: other bytes
+    than those, or nobody says which; ``no_file``: it holds nothing of any file, and leads nowhere.
+    """
 
     verdict: Verdict
     reason: str = ""
@@ -66,6 +70,7 @@ class Answer:
     stop: int = 0
     other_size: bool = False
     no_ranges: bool = False
+    misplaced: bool = False
     no_file: bool = False
 
 
@@ -80,6 +85,7 @@ def judge(
     end after it, and need not tell the total.
     A length need not be told (a chunked body has none); the taker stops where the range does.
     """
+    status = 200 if status == AS_200 else status
     if status == 407:
         return Answer(Verdict.WAIT, "the proxy wants a login (407)", PROXY_WAIT_S)
     if status in (429, 503):
@@ -100,7 +106,7 @@ def judge(
         return _whole(want, total)
     reason = f"{status} without a Content-Range, {length} bytes long"
     other = status == 200 and length is not None and not _is_page(headers)
-    return Answer(Verdict.WRONG, reason, other_size=other)
+    return Answer(Verdict.WRONG, reason, other_size=other, misplaced=status == 206)
 
 
 def _judge_range(given: str, length: str | None, want: ByteRange, total: int) -> Answer:
@@ -114,7 +120,8 @@ def _judge_range(given: str, length: str | None, want: ByteRange, total: int) ->
     start, stop = (0, 0) if found is None else (int(found[1]), int(found[2]) + 1)
     near = want.start - WIDER_BYTES_MAX <= start <= want.start and stop <= total
     if not near or stop - want.start < min(want.size, PREFIX_BYTES_MIN):
-        return Answer(Verdict.WRONG, f"the answer is {given}, not {want.content_range(total)}")
+        reason = f"the answer is {given}, not {want.content_range(total)}"
+        return Answer(Verdict.WRONG, reason, misplaced=True)
     if length is not None and length.strip() != str(stop - start):
         return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {stop - start}")
     return Answer(Verdict.TAKE, start=start, stop=stop)

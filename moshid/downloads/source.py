@@ -25,6 +25,10 @@ T = TypeVar("T")
 WHOLES_MAX: Final = 4
 """So many times in a row the whole file instead of a range: the server knows no ranges."""
 
+MISPLACED_MAX: Final = 16
+"""So many times in a row a range that is another than asked for, or no one knows which: the whole
+file is asked for. More than the connections that may be told one slip at once."""
+
 RESIZED_MAX: Final = 4
 """So many answers in a row from a file of another size, and the Hub is asked for the size anew."""
 
@@ -94,7 +98,7 @@ class Source:
         self._wanted = Wanted(repo, commit, path, etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
-        self._wholes = self._resized = 0
+        self._wholes = self._resized = self._misplaced = 0
         self._told_size: int | None = None
         self._misses = Misses()
         self._refusals = Refusals()
@@ -117,7 +121,7 @@ class Source:
     def gave(self, *, whole: bool) -> None:
         """The server answered a range with the whole file, or as it should."""
         self._wholes = self._wholes + 1 if whole else 0
-        self._resized = 0
+        self._resized = self._misplaced = 0
         self._refusals.over(self._wanted.path)
 
     def refused(self, link: Link, answer: Answer) -> float | None:
@@ -138,8 +142,12 @@ class Source:
         if answer.verdict is Verdict.RENEW or self._resized >= RESIZED_MAX:
             self._resized = 0
             self.expire(link)
+        self._misplaced += answer.misplaced
         if answer.no_ranges:
             self._wholes += 1
+        elif self._misplaced >= MISPLACED_MAX:
+            self._wholes = WHOLES_MAX
+        if answer.no_ranges or answer.misplaced:
             self.no_ranges = self._wholes >= WHOLES_MAX
         return gap_s
 

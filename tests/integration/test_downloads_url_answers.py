@@ -52,6 +52,28 @@ def in_blocks(asked: Asked) -> bytes:
     return answer(206, told, FILE[first : last + 1])
 
 
+def misplaced(asked: Asked) -> bytes:
+    """The first bytes, and honest about it, whatever range is asked for."""
+    if asked.range is None:
+        return part(asked)
+    return answer(206, {"Content-Range": f"bytes 0-0/{SIZE}"}, FILE[:1])
+
+
+def by_parts(asked: Asked) -> bytes:
+    """One range as if it were many: multipart, its place told inside."""
+    if asked.range is None or asked.probes:
+        return part(asked)
+    first, last = asked.range[0], min(asked.range[1], SIZE - 1)
+    head = f"--x\r\nContent-Range: bytes {first}-{last}/{SIZE}\r\n\r\n".encode()
+    body = head + FILE[first : last + 1] + b"\r\n--x--\r\n"
+    return answer(206, {"Content-Type": "multipart/byteranges; boundary=x"}, body)
+
+
+def transformed(_asked: Asked) -> bytes:
+    """203: the whole file, which somebody on the way might have changed, and has not."""
+    return answer(203, body=FILE)
+
+
 def choosing(asked: Asked) -> bytes:
     """300, with the choice that the server would make."""
     return part(asked) if asked.target == "/chosen" else answer(300, {"Location": "/chosen"})
@@ -81,6 +103,9 @@ def whole(_asked: Asked) -> bytes:
         whole,
         in_blocks,
         choosing,
+        misplaced,
+        by_parts,
+        transformed,
     ],
     ids=[
         "capped",
@@ -94,6 +119,9 @@ def whole(_asked: Asked) -> bytes:
         "whole",
         "in blocks",
         "300",
+        "misplaced",
+        "multipart",
+        "203",
     ],
 )
 async def test_the_file_arrives(tmp_path: Path, handler: Callable[[Asked], bytes]) -> None:
@@ -134,6 +162,8 @@ FINAL = {
     "402": (answer(402), "download.error"),
     "405": (answer(405), "download.error"),
     "406": (answer(406), "download.error"),
+    "414": (answer(414), "download.error"),
+    "431": (answer(431), "download.error"),
     "410": (answer(410), "download.not_found"),
     "451": (answer(451), "download.error"),
     "501": (answer(501), "download.error"),
