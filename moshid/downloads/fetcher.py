@@ -228,6 +228,7 @@ class Fetcher:
 
         Raises:
             Setback: it did not bring all of it.
+            DownloadError: nobody will.
         """
         watch = self.route.stalls.watch(lambda: self.in_a_hurry)
         try:
@@ -253,9 +254,9 @@ class Fetcher:
                 told.message, hint=told.hint, unreachable=dead, renewed=True, fresh=fresh
             ) from e
         except (aiohttp.NonHttpUrlClientError, aiohttp.TooManyRedirects, ValueError) as e:
-            if not self.source.is_fresh(link):
-                self.source.expire(link)  # a slip of who named it, perhaps
-            raise Setback("the place of the bytes is no web address, or leads in a circle") from e
+            why = "the place of the bytes is no web address, or leads in a circle"
+            no = Answer(Verdict.RENEW, why, no_file=True)  # a slip of who named it, perhaps
+            raise Setback(why, wait_s=self.source.refused(link, no)) from e
         except (aiohttp.ClientError, OSError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
 
