@@ -151,15 +151,23 @@ def told_size(text: str | None) -> int | None:
 
 
 def wait_s(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
-    """How long ``Retry-After`` (seconds or a date) or ``RateLimit: ...;t=N`` asks to wait."""
+    """How long ``Retry-After`` (seconds or a date) or ``RateLimit: ...;t=N`` asks to wait. A date
+    is one of the server's clock, as is ``Date``: ours may be wrong."""
     if after := headers.get("Retry-After", "").strip():
         if after.isdecimal():
             return min(float(after), WAIT_MAX_S)
-        try:
-            at_s = parsedate_to_datetime(after).timestamp()
-        except (ValueError, OverflowError):
+        at_s, server_s = _epoch_s(after), _epoch_s(headers.get("Date", ""))
+        if at_s is None:
             return None
-        return min(max(0.0, at_s - (time.time() if now_s is None else now_s)), WAIT_MAX_S)
+        own_s = time.time() if now_s is None else now_s
+        return min(max(0.0, at_s - (own_s if server_s is None else server_s)), WAIT_MAX_S)
     if found := _RATELIMIT_T.search(headers.get("RateLimit", "")):
         return min(float(found[1]), WAIT_MAX_S)
     return None
+
+
+def _epoch_s(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -177,6 +177,14 @@ def test_other_statuses_never_give_bytes(status: int, verdict: Verdict) -> None:
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
         ({"Retry-After": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0.0),
+        (
+            {
+                "Retry-After": "Thu, 01 Jan 1998 00:00:09 GMT",
+                "Date": "Thu, 01 Jan 1998 00:00:00 GMT",
+            },
+            9.0,
+        ),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT", "Date": "today"}, 40.0),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
         ({"Retry-After": "999999999"}, WAIT_MAX_S),
