@@ -227,8 +227,7 @@ class Fetcher:
         be.
 
         Raises:
-            Setback: it did not bring all of it.
-            DownloadError: nobody will.
+            Setback, DownloadError: it did not bring all of it; nobody will.
         """
         watch = self.route.stalls.watch(lambda: self.in_a_hurry)
         try:
@@ -255,6 +254,8 @@ class Fetcher:
             ) from e
         except (aiohttp.NonHttpUrlClientError, aiohttp.TooManyRedirects, ValueError) as e:
             why = "the place of the bytes is no web address, or leads in a circle"
+            if self.source.is_fresh(link):
+                raise Setback(why) from e
             no = Answer(Verdict.RENEW, why, no_file=True)  # a slip of who named it, perhaps
             raise Setback(why, wait_s=self.source.refused(link, no)) from e
         except (aiohttp.ClientError, OSError) as e:
@@ -289,10 +290,9 @@ class Fetcher:
 
     def _refused(self, verdict: Answer, link: Link) -> None:
         """Raise what an answer without the bytes means: a Setback, or the error that ends it."""
-        wait_s = self.source.refused(link, verdict)
         raise Setback(
             verdict.reason,
-            wait_s=wait_s,
+            wait_s=self.source.refused(link, verdict),
             trouble=verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE),
             renewed=verdict.verdict is Verdict.RENEW,
             busy=verdict.verdict is Verdict.WAIT,
