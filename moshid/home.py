@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 
 from moshid.errors import AlreadyRunning, HomeUnusable
-from moshid.settings import Settings
+from moshid.settings import MOVE_AWAY, Settings
 
 
 def prepare(settings: Settings) -> None:
@@ -41,13 +42,15 @@ def locked(settings: Settings) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: another daemon holds it.
-        HomeUnusable: it cannot be opened.
+        HomeUnusable: it cannot be opened, or is no file.
     """
     try:
         fd = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
         raise HomeUnusable(f"{settings.lock} cannot be used: {e.strerror}") from e
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise HomeUnusable(f"{settings.lock} cannot be used: it is no file", hint=MOVE_AWAY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:

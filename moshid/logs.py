@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TextIO
 
 from moshid.errors import HomeUnusable
-from moshid.settings import Settings
+from moshid.settings import MOVE_AWAY, Settings
 
 RECENT_MAX: Final = 200
 """Records that a new listener gets to see."""
@@ -142,6 +142,9 @@ class _AsItIs(logging.handlers.QueueHandler):
 
 
 def _log_file(settings: Settings) -> _LogFile:
+    if settings.log_file.is_fifo():  # opening it would wait for a reader, for ever
+        why = f"{settings.log_file} cannot be written: it is a FIFO"
+        raise HomeUnusable(why, hint=MOVE_AWAY)
     try:
         handler = _LogFile(
             settings.log_file,

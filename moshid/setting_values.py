@@ -45,7 +45,7 @@ def convert(name: str, kind: str, value: Any, source: str) -> Any:
             raise TypeError(f"{value!r} has the wrong type")
         match kind:
             case "Path":
-                return Path(value).expanduser().absolute()  # type: ignore[arg-type]
+                return absolute(value, source)  # type: ignore[arg-type]
             case "int":
                 converted: float = _integer(value)
             case "float":
@@ -65,6 +65,23 @@ def convert(name: str, kind: str, value: Any, source: str) -> Any:
             f"{source}: {name} may not be over {RECORD_BYTES_MAX} (4.29 GB): a WAV cannot be longer"
         )
     return converted
+
+
+def absolute(path: str | Path, source: str) -> Path:
+    """The path made absolute, ``~`` expanded.
+
+    Raises:
+        BadSettings: it is relative to a folder that has been deleted, or to nobody's home.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except FileNotFoundError as e:
+        raise BadSettings(
+            f"{source}: {path} is relative to a folder that is gone",
+            hint="Change to another folder, or give an absolute path.",
+        ) from e
+    except RuntimeError as e:
+        raise BadSettings(f"{source}: {path} is in the home of a user who is not known") from e
 
 
 def _choice(name: str, value: str) -> str:

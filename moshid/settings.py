@@ -21,6 +21,8 @@ from moshid.errors import BadSettings, SocketPathTooLong
 SOCKET_PATH_LIMIT_BYTES = 103 if sys.platform == "darwin" else 107
 """Longest AF_UNIX path: sizeof(sun_path) is 104 on macOS and 108 on Linux, with the final NUL."""
 
+MOVE_AWAY = "Remove it, or move it away."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -103,7 +105,7 @@ class Settings:
 def default_home(env: Mapping[str, str]) -> Path:
     """``MOSHID_HOME``, else the platform's place for a user's state."""
     if env.get("MOSHID_HOME"):
-        return Path(env["MOSHID_HOME"]).expanduser().absolute()
+        return setting_values.absolute(env["MOSHID_HOME"], "MOSHID_HOME")
     user = Path(env["HOME"]) if env.get("HOME") else Path.home()
     if sys.platform == "darwin":
         return user / "Library" / "Application Support" / "moshid"
@@ -115,12 +117,13 @@ def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None =
     """Settings from defaults, ``config.toml``, ``MOSHID_*`` variables and flags, in that order.
 
     Raises:
-        BadSettings: an unknown key, or a value of the wrong type.
+        BadSettings: an unknown key, a value of the wrong type, or a file that is none.
         SocketPathTooLong: the control socket's path is over the platform's limit.
     """
     env = os.environ if env is None else env
     given = {k: v for k, v in (flags or {}).items() if v is not None}
-    home = Path(given.pop("home")).expanduser().absolute() if "home" in given else default_home(env)
+    named = given.pop("home", None)
+    home = default_home(env) if named is None else setting_values.absolute(named, "--home")
     values: dict[str, Any] = {"home": home, "socket": home / "moshid.sock"}
     values |= _from_toml(home / "config.toml")
     values |= _from_env(env)
@@ -164,6 +167,10 @@ def _flag(name: str) -> str:
 
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():  # a FIFO is not waited for
+            raise BadSettings(
+                f"{path} is no regular file: settings cannot be there", hint=MOVE_AWAY
+            )
         text = path.read_text(encoding="utf-8-sig")  # editors put a mark there
     except (FileNotFoundError, NotADirectoryError):
         return {}

@@ -6,6 +6,7 @@ The same rules as moshid.settings and huggingface_hub, without importing either.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from moshi_client.errors import UsageError
@@ -92,6 +93,8 @@ def is_same_file(one: str, other: str) -> bool:
 
 def _from_config(path: str) -> str | None:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would be waited for
+            raise UsageError(f"{path} is no regular file", "Remove it, or move it away.")
         with open(path, "rb") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):

@@ -7,11 +7,13 @@ blob id. Layout: ``ROOT/<org>/<name>/<files>``; each repository has one revision
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 LFS_BYTES_MIN: Final = 10 * 1024 * 1024
 """A Hub refuses larger files unless they are LFS objects."""
@@ -82,12 +84,22 @@ class Repo:
         }
 
 
+class Stamp(NamedTuple):
+    """What changes when a file does; ``time_ns``: of its last change."""
+
+    file: str
+    size: int
+    time_ns: int
+
+
 class RepoFolder:
-    """Reads repositories below ``root``; digests are computed once per file, size and time."""
+    """Reads repositories below ``root``; digests are computed once per file, size and time, and
+    what they make up once for all of them: thousands of files are asked for one by one."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._entries: dict[Path, tuple[tuple[int, int], Entry]] = {}
+        self._entries: dict[str, tuple[Stamp, Entry]] = {}
+        self._repos: dict[str, tuple[list[Stamp], Repo]] = {}
 
     def load(self, name: str) -> Repo | None:
         """The repository ``org/name``, or None. Blocking: it may hash gigabytes the first time."""
@@ -97,18 +109,23 @@ class RepoFolder:
         folder = self._root.joinpath(*parts)
         if not folder.is_dir():
             return None
-        entries = {e.path: e for e in (self._entry(folder, f) for f in _files(folder))}
+        stamps = sorted(_stamps(folder))
+        known = self._repos.get(name)
+        if known is not None and known[0] == stamps:
+            return known[1]
+        entries = {e.path: e for e in (self._entry(folder, s) for s in stamps)}
         listing = "\n".join(f"{e.etag} {e.path}" for e in entries.values())
         commit = hashlib.sha1(f"{name}\n{listing}".encode(), usedforsecurity=False).hexdigest()
-        return Repo(name, commit, entries)
+        repo = Repo(name, commit, entries)
+        self._repos[name] = stamps, repo
+        return repo
 
-    def _entry(self, folder: Path, file: Path) -> Entry:
-        stat = file.stat()
-        stamp = (stat.st_size, stat.st_mtime_ns)
-        known = self._entries.get(file)
+    def _entry(self, folder: Path, stamp: Stamp) -> Entry:
+        known = self._entries.get(stamp.file)
         if known is None or known[0] != stamp:
-            entry = _digest(file.relative_to(folder).as_posix(), file, stat.st_size)
-            known = self._entries[file] = (stamp, entry)
+            file = Path(stamp.file)
+            entry = _digest(file.relative_to(folder).as_posix(), file, stamp.size)
+            known = self._entries[stamp.file] = (stamp, entry)
         return known[1]
 
 
@@ -130,8 +147,16 @@ def lfs_pointer(sha256: str, size_bytes: int) -> bytes:
     return text.encode()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return iter(sorted(f for f in folder.rglob("*") if f.is_file()))
+def _stamps(folder: Path) -> Iterator[Stamp]:
+    for at, _, names in os.walk(folder):
+        for name in names:
+            file = os.path.join(at, name)
+            try:
+                found = os.stat(file)
+            except FileNotFoundError:
+                continue  # it was replaced just now, or leads nowhere
+            if stat.S_ISREG(found.st_mode):
+                yield Stamp(file, found.st_size, found.st_mtime_ns)
 
 
 def _digest(path: str, file: Path, size: int) -> Entry:

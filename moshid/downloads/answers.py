@@ -1,7 +1,7 @@
 """Whether an answer's bytes may be taken. Pure: status and headers in, a verdict out.
 
-Bytes are taken only on the exact range of the exact file, or the beginning of it, unencoded; one
-wrong byte in the headers rejects the attempt before anything is written.
+Bytes are taken only out of a range of the exact file that holds the beginning of what is wanted,
+unencoded; one wrong byte in the headers rejects the attempt before anything is written.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Final
 
 from moshid.downloads.plan import ByteRange
+from moshid.downloads.refusals import EMPTY
 
 WAIT_MAX_S: Final = 600.0
 """A server may ask for patience, but not for ever."""
@@ -25,9 +26,17 @@ PROXY_WAIT_S: Final = 30.0
 PREFIX_BYTES_MIN: Final = 4096
 """Less than that of a longer range is no progress worth a request."""
 
+WIDER_BYTES_MAX: Final = 16 << 20
+"""So far before what is asked for may a range begin: servers round to the blocks that they keep."""
+
+AS_200: Final = 203
+"""A 200 that somebody on the way had a hand in; the digest tells what he did."""
+
 SIZE_MAX: Final = 1 << 60
 
-_CONTENT_RANGE = re.compile(r"bytes +(\d+) *- *(\d+) */ *(\d+|\*)", re.IGNORECASE | re.ASCII)
+_CONTENT_RANGE = re.compile(
+    r"bytes +(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
+)
 _RATELIMIT_T = re.compile(r"(?:^|[;,\s])t=(\d+)")
 
 
@@ -48,16 +57,21 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A verdict, its reason in words, and how long the server wants to be left alone. ``stop``: the
-    position up to which a taken answer goes; ``other_size``: it is from a file of another size;
-    ``no_ranges``: the range itself was refused."""
+    """A verdict, its reason in words, and how long the server wants to be left alone. ``start`` and
+    ``stop``: the positions from and up to which a taken answer goes; ``other_size``: it is from a
+    file of another size; ``no_ranges``: the range itself was refused; ``misplaced``: other bytes
+    than those, or nobody says which; ``no_file``: it holds nothing of any file, and leads nowhere.
+    """
 
     verdict: Verdict
     reason: str = ""
     wait_s: float | None = None
+    start: int = 0
     stop: int = 0
     other_size: bool = False
     no_ranges: bool = False
+    misplaced: bool = False
+    no_file: bool = False
 
 
 def judge(
@@ -67,14 +81,18 @@ def judge(
     file's bytes are called where they are stored so.
 
     200 is taken with the right Content-Range, or where the whole file was wanted and is all there.
-    A range may be the beginning of what was wanted (RFC 9110, 15.3.7), and need not tell the total.
+    A range may be the beginning of what was wanted (RFC 9110, 15.3.7), begin a little before it and
+    end after it, and need not tell the total.
     A length need not be told (a chunked body has none); the taker stops where the range does.
     """
+    status = 200 if status == AS_200 else status
     if status == 407:
         return Answer(Verdict.WAIT, "the proxy wants a login (407)", PROXY_WAIT_S)
     if status in (429, 503):
         return Answer(Verdict.WAIT, f"the server answered {status}", wait_s(headers))
-    if status in (301, 302, 303, 307, 308, 400, 401, 403, 404, 410, 416):
+    if status in EMPTY or 300 <= status < 400:  # led on by a Location, it would not be here
+        return Answer(Verdict.RENEW, f"the URL answered {status}, without a file", no_file=True)
+    if status in (400, 401, 403, 404, 410, 416):
         return Answer(Verdict.RENEW, f"the URL answered {status}", no_ranges=status == 416)
     if status not in (200, 206):
         return Answer(Verdict.WRONG, f"the server answered {status}")
@@ -88,7 +106,7 @@ def judge(
         return _whole(want, total)
     reason = f"{status} without a Content-Range, {length} bytes long"
     other = status == 200 and length is not None and not _is_page(headers)
-    return Answer(Verdict.WRONG, reason, other_size=other)
+    return Answer(Verdict.WRONG, reason, other_size=other, misplaced=status == 206)
 
 
 def _judge_range(given: str, length: str | None, want: ByteRange, total: int) -> Answer:
@@ -99,13 +117,14 @@ def _judge_range(given: str, length: str | None, want: ByteRange, total: int) ->
     of_all = found is not None and (found[1], found[2]) == ("0", str(total - 1))
     if of_all and length in (None, str(total)):
         return _whole(want, total)
-    stop = 0 if found is None or found[1] != str(want.start) else int(found[2]) + 1
-    got_bytes = stop - want.start
-    if not min(want.size, PREFIX_BYTES_MIN) <= got_bytes <= want.size:
-        return Answer(Verdict.WRONG, f"the answer is {given}, not {want.content_range(total)}")
-    if length is not None and length.strip() != str(got_bytes):
-        return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {got_bytes}")
-    return Answer(Verdict.TAKE, stop=stop)
+    start, stop = (0, 0) if found is None else (int(found[1]), int(found[2]) + 1)
+    near = want.start - WIDER_BYTES_MAX <= start <= want.start and stop <= total
+    if not near or stop - want.start < min(want.size, PREFIX_BYTES_MIN):
+        reason = f"the answer is {given}, not {want.content_range(total)}"
+        return Answer(Verdict.WRONG, reason, misplaced=True)
+    if length is not None and length.strip() != str(stop - start):
+        return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {stop - start}")
+    return Answer(Verdict.TAKE, start=start, stop=stop)
 
 
 def _whole(want: ByteRange, total: int) -> Answer:
@@ -132,15 +151,23 @@ def told_size(text: str | None) -> int | None:
 
 
 def wait_s(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
-    """How long ``Retry-After`` (seconds or a date) or ``RateLimit: ...;t=N`` asks to wait."""
+    """How long ``Retry-After`` (seconds or a date) or ``RateLimit: ...;t=N`` asks to wait. A date
+    is one of the server's clock, as is ``Date``: ours may be wrong."""
     if after := headers.get("Retry-After", "").strip():
         if after.isdecimal():
             return min(float(after), WAIT_MAX_S)
-        try:
-            at_s = parsedate_to_datetime(after).timestamp()
-        except (ValueError, OverflowError):
+        at_s, server_s = _epoch_s(after), _epoch_s(headers.get("Date", ""))
+        if at_s is None:
             return None
-        return min(max(0.0, at_s - (time.time() if now_s is None else now_s)), WAIT_MAX_S)
+        own_s = time.time() if now_s is None else now_s
+        return min(max(0.0, at_s - (own_s if server_s is None else server_s)), WAIT_MAX_S)
     if found := _RATELIMIT_T.search(headers.get("RateLimit", "")):
         return min(float(found[1]), WAIT_MAX_S)
     return None
+
+
+def _epoch_s(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None

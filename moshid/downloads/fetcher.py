@@ -227,7 +227,7 @@ class Fetcher:
         be.
 
         Raises:
-            Setback: it did not bring all of it.
+            Setback, DownloadError: it did not bring all of it; nobody will.
         """
         watch = self.route.stalls.watch(lambda: self.in_a_hurry)
         try:
@@ -253,9 +253,11 @@ class Fetcher:
                 told.message, hint=told.hint, unreachable=dead, renewed=True, fresh=fresh
             ) from e
         except (aiohttp.NonHttpUrlClientError, aiohttp.TooManyRedirects, ValueError) as e:
-            if not self.source.is_fresh(link):
-                self.source.expire(link)  # a slip of who named it, perhaps
-            raise Setback("the place of the bytes is no web address, or leads in a circle") from e
+            why = "the place of the bytes is no web address, or leads in a circle"
+            if self.source.is_fresh(link):
+                raise Setback(why) from e
+            no = Answer(Verdict.RENEW, why, no_file=True)  # a slip of who named it, perhaps
+            raise Setback(why, wait_s=self.source.refused(link, no)) from e
         except (aiohttp.ClientError, OSError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
 
@@ -277,7 +279,9 @@ class Fetcher:
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
-                await self.intake.take(landings, answer, ByteRange(want.start, verdict.stop), watch)
+                await self.intake.take(
+                    landings, answer, ByteRange(verdict.start, verdict.stop), watch
+                )
             elif verdict.verdict is Verdict.WHOLE and in_one_piece:
                 await self.intake.take(landings, answer, ByteRange(0, verdict.stop), watch)
             else:
@@ -285,13 +289,11 @@ class Fetcher:
                 self._refused(verdict, link)
 
     def _refused(self, verdict: Answer, link: Link) -> None:
-        """Raise what an answer without the bytes means."""
-        renewed = verdict.verdict is Verdict.RENEW
-        self.source.refused(link, verdict)
+        """Raise what an answer without the bytes means: a Setback, or the error that ends it."""
         raise Setback(
             verdict.reason,
-            wait_s=verdict.wait_s,
+            wait_s=self.source.refused(link, verdict),
             trouble=verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE),
-            renewed=renewed,
+            renewed=verdict.verdict is Verdict.RENEW,
             busy=verdict.verdict is Verdict.WAIT,
         )

@@ -54,6 +54,7 @@ from moshid.errors import (
     DownloadUnauthorized,
     MoshidError,
 )
+from moshid.setting_values import absolute
 
 T = TypeVar("T")
 
@@ -90,8 +91,12 @@ class HubPlace:
 
     @classmethod
     def from_environment(cls) -> HubPlace:
-        """As huggingface_hub has read HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."""
-        cache = Path(constants.HF_HUB_CACHE).expanduser().absolute()
+        """As huggingface_hub has read HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE.
+
+        Raises:
+            BadSettings: the cache is relative to a folder that is gone.
+        """
+        cache = absolute(constants.HF_HUB_CACHE, "the Hub cache (HF_HOME, HF_HUB_CACHE)")
         return cls(constants.ENDPOINT, cache, bool(constants.HF_HUB_OFFLINE))
 
 
@@ -126,6 +131,9 @@ class HfHub:
         return await self._ask(lambda: self._headers(url), url)
 
     def _headers(self, url: str) -> dict[str, str]:
+        if self._place.token is None and Path(constants.HF_TOKEN_PATH).is_fifo():
+            why = f"the token's file {constants.HF_TOKEN_PATH} is a FIFO, and is not waited for"
+            raise DownloadUnauthorized(why, hint="Remove it; log in anew if you need a token.")
         headers = dict(build_hf_headers(token=self._place.token))
         headers["Accept-Encoding"] = "identity"
         if not url.startswith(f"{self._place.endpoint}/"):

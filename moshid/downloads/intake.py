@@ -98,7 +98,7 @@ class Intake:
                 if landing.at >= body.stop:
                     break
                 await self._skip(answer, landing.at - at, watch)
-                alone = len(landings) == 1
+                alone = len(landings) == 1 and body.stop <= landing.stop
                 await self._receive(landing, answer, body.stop, watch, alone=alone)
                 at = landing.at
         finally:

@@ -80,6 +80,8 @@ def rows_of(db: sqlite3.Connection, query: str) -> Rows:
 
 def read_copy(ledger: Path) -> dict[str, Rows]:
     """What the copy has, by table; nothing if there is none, or none that can be read."""
+    if not copy_of(ledger).is_file():
+        return {}  # a FIFO would be waited for
     try:
         told = json.loads(copy_of(ledger).read_text(encoding="utf-8"))
         tables = {table: list(told["tables"][table]) for table in COPIED}

@@ -13,11 +13,14 @@ from typing import Any, Final
 from moshid.downloads.hub import Absent, Hub, RemoteFile
 from moshid.downloads.ledger import Want
 from moshid.downloads.source import Patience
-from moshid.errors import DigestMismatch, DownloadNetwork, DownloadNotFound
+from moshid.errors import DigestMismatch, DownloadError, DownloadNetwork, DownloadNotFound
 from moshid.selection import FileGroup, FileSelector
 
 CONFIG: Final = "config.json"
 QUESTIONS_AT_ONCE: Final = 8
+NAMED_MAX: Final = 64
+"""So many named files are asked for before there is a job; more are looked up in the listing."""
+
 WRONG_MAX: Final = 4
 """So often may the configuration arrive otherwise than described; then it is the server's."""
 
@@ -35,13 +38,13 @@ async def resolve(hub: Hub, repo: str, revision: str) -> str:
 
 
 async def check_named(hub: Hub, repo: str, commit: str, paths: Sequence[str]) -> None:
-    """Ask for each file by name, a few at a time, before a job that others wait for takes it up.
+    """Whether files that are named are there, before a job that others wait for takes them up.
 
     Raises:
         DownloadNotFound: there is no such file; the message names it.
         DownloadError: the Hub cannot be asked.
     """
-    few = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+    few, paths = asyncio.Semaphore(QUESTIONS_AT_ONCE), await _in_doubt(hub, repo, commit, paths)
 
     async def check(path: str) -> None:
         async with few:
@@ -55,6 +58,20 @@ async def check_named(hub: Hub, repo: str, commit: str, paths: Sequence[str]) ->
         for task in checks:
             task.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
+
+
+async def _in_doubt(hub: Hub, repo: str, commit: str, paths: Sequence[str]) -> Sequence[str]:
+    """What is to be asked for by name, a few at a time: all, or, of many, some of those that the
+    listing lacks; where there is none, the job finds out about the rest."""
+    if len(paths) <= NAMED_MAX:
+        return paths
+    try:
+        listed = set((await hub.listing(repo, commit)).paths)
+    except DownloadNetwork:
+        raise
+    except DownloadError:
+        listed = set()
+    return [p for p in paths if p not in listed][:NAMED_MAX]
 
 
 class Prober:

@@ -15,7 +15,9 @@ from urllib.parse import quote_from_bytes, urljoin
 import aiohttp
 from yarl import URL
 
-REDIRECTS: Final = (301, 302, 303, 307, 308)
+REDIRECTS: Final = (300, 301, 302, 303, 307, 308)
+"""Followed where they have a Location; that of a 300 is the server's own choice."""
+
 HOPS_MAX: Final = 8
 
 _UNSENDABLE = re.compile(rb"[^!-~]+")

@@ -13,9 +13,15 @@ GAP_S: Final = 0.5
 GAPS_GROW: Final = 3.0
 """The wait after the first refusal, and how much longer each one after it is."""
 
-FINAL: Final = frozenset({400, 402, 405, 406, 410, 451, 501, 505})
+FINAL: Final = frozenset(
+    {400, 402, 405, 406, 410, 411, 412, 413, 414, 415, 417, 418, 422, 426, 428, 431, 451}
+    | {501, 505, 506, 508, 510}
+)
 """Statuses that mean a no, if they are meant at all; those for which there is a kind of error are
 told apart elsewhere."""
+
+EMPTY: Final = frozenset({204, 205, 304})
+"""Statuses of answers that hold nothing of a file; nobody asked whether it has changed."""
 
 
 @dataclass(slots=True)

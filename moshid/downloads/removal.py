@@ -28,6 +28,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import CacheNotFound
 
 from moshid.downloads.cache import Cache
+from moshid.downloads.digests import is_digest
 from moshid.downloads.shared_store import SharedStore
 from moshid.errors import DownloadError
 
@@ -174,6 +175,38 @@ def orphans(cache: Cache, repo: str) -> list[Loose]:
         if _is_stale(path) and not _is_locked(lock):
             found.append(Loose(path, lock, _size_of(path)))
     return found
+
+
+def unshown(cache: Cache, repo: str, known: set[str]) -> list[Loose]:
+    """Blobs that no revision shows, of digests that are not ``known``: a removal that was killed
+    leaves them, since blobs go last. Only what is a day old and not locked, and nothing where a
+    revision does not go by links.
+
+    Raises:
+        OSError: what revisions show cannot be told.
+    """
+    folder = cache.repo_dir(repo)
+    locks = cache.root / ".locks" / folder.name
+    shown = set()
+    for at, folders, names in os.walk(folder / "snapshots", onerror=_refused):
+        for path in (Path(at, name) for name in folders + names):
+            if path.is_symlink():
+                shown.add(os.path.realpath(path))
+            elif not path.is_dir():
+                return []
+    found = []
+    for path in sorted(folder.glob("blobs/*")):
+        lock = locks / f"{path.name}.lock"
+        ours = is_digest(path.name) and path.name not in known and not path.is_symlink()
+        forsaken = ours and os.path.realpath(path) not in shown and _is_stale(path)
+        if forsaken and path.is_file() and not _is_locked(lock):
+            found.append(Loose(path, lock, _size_of(path)))
+    return found
+
+
+def _refused(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _strategy(info: CachedRepoInfo, commits: Iterable[str]) -> DeleteCacheStrategy:

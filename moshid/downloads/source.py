@@ -16,13 +16,18 @@ from moshid.downloads.answers import Answer, Verdict
 from moshid.downloads.backoff import Outage
 from moshid.downloads.givers import Givers, Misses
 from moshid.downloads.meter import Meter
+from moshid.downloads.refusals import Refusals
 from moshid.downloads.remote import Hub, RemoteFile, Resized, Wanted
-from moshid.errors import DownloadNetwork
+from moshid.errors import DownloadError, DownloadNetwork
 
 T = TypeVar("T")
 
 WHOLES_MAX: Final = 4
 """So many times in a row the whole file instead of a range: the server knows no ranges."""
+
+MISPLACED_MAX: Final = 16
+"""So many times in a row a range that is another than asked for, or no one knows which: the whole
+file is asked for. More than the connections that may be told one slip at once."""
 
 RESIZED_MAX: Final = 4
 """So many answers in a row from a file of another size, and the Hub is asked for the size anew."""
@@ -38,6 +43,8 @@ RETURN_S: Final = 30.0
 
 FRESH_S: Final = 2.0
 """Who named a link so lately was reached: if its host cannot be, the line is not to blame."""
+
+NO_FILE_HINT: Final = "Whoever keeps the bytes is at fault; what has come is kept: resume later."
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +98,10 @@ class Source:
         self._wanted = Wanted(repo, commit, path, etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
-        self._wholes = self._resized = 0
+        self._wholes = self._resized = self._misplaced = 0
         self._told_size: int | None = None
         self._misses = Misses()
+        self._refusals = Refusals()
         self._return_s = 0.0
         self.no_ranges = False
         """Whether the server refuses all that asks for a range."""
@@ -113,18 +121,35 @@ class Source:
     def gave(self, *, whole: bool) -> None:
         """The server answered a range with the whole file, or as it should."""
         self._wholes = self._wholes + 1 if whole else 0
-        self._resized = 0
+        self._resized = self._misplaced = 0
+        self._refusals.over(self._wanted.path)
 
-    def refused(self, link: Link, answer: Answer) -> None:
+    def refused(self, link: Link, answer: Answer) -> float | None:
         """The answer over this link was not to be taken: perhaps the link is no longer good, or
-        whoever told the file's size was wrong, or the server cannot stand a range."""
+        whoever told the file's size was wrong, or the server cannot stand a range. How long to wait
+        before the next attempt, where that is known.
+
+        Raises:
+            DownloadError: there is no file, link after link, nor anybody else who may have it.
+        """
+        gap_s = answer.wait_s
+        if answer.no_file and self._link is link:  # others that ask over it are told the same
+            gap_s = self._refusals.again(self._wanted.path)
+            if gap_s is None and not self._hub.has_other(self._wanted, link.origin):
+                why = f"no bytes of {self._wanted.path} are to be had: {answer.reason}"
+                raise DownloadError(why, hint=NO_FILE_HINT)
         self._resized = self._resized + 1 if answer.other_size else self._resized
         if answer.verdict is Verdict.RENEW or self._resized >= RESIZED_MAX:
             self._resized = 0
             self.expire(link)
+        self._misplaced += answer.misplaced
         if answer.no_ranges:
             self._wholes += 1
+        elif self._misplaced >= MISPLACED_MAX:
+            self._wholes = WHOLES_MAX
+        if answer.no_ranges or answer.misplaced:
             self.no_ranges = self._wholes >= WHOLES_MAX
+        return gap_s
 
     async def link(self) -> Link:
         """A link that was good when it was last tried; asks the Hub if there is none.

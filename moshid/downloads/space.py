@@ -91,8 +91,8 @@ class Space:
         self, repos: Collection[str], *, in_use: Iterable[Path] = (), dry_run: bool = False
     ) -> SpaceReport:
         """Delete the revisions of these repositories that no ref names and no job is for, what
-        huggingface_hub left of them half-fetched, and partial files that no job wants. What is in
-        use or being fetched is left out.
+        huggingface_hub left of them half-fetched, blobs that nothing shows, and partial files that
+        no job wants. What is in use or being fetched is left out.
 
         Raises:
             DownloadError: the cache does not let us.
@@ -180,6 +180,7 @@ class Space:
         loose = await engine.on_disk(removal.unwanted_partials, self._cache, wanted, known)
         for repo in sorted(repos):
             loose += await engine.on_disk(removal.orphans, self._cache, repo)
+            loose += await engine.on_disk(removal.unshown, self._cache, repo, wanted | known)
         return loose
 
     async def _remove(self, engine: Engine, file: Loose) -> bool:

@@ -16,13 +16,13 @@ from yarl import URL
 
 from moshid import __version__
 from moshid.downloads import proxies
-from moshid.downloads.answers import told_size, wait_s
+from moshid.downloads.answers import AS_200, told_size, wait_s
 from moshid.downloads.digests import whole_hasher
 from moshid.downloads.engine import Engine
 from moshid.downloads.hub import Absent, Listing, RemoteFile
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.redirects import REDIRECTS, get
-from moshid.downloads.refusals import FINAL, Refusals
+from moshid.downloads.refusals import EMPTY, FINAL, Refusals
 from moshid.downloads.unreached import unreached
 from moshid.errors import (
     DownloadError,
@@ -118,9 +118,9 @@ class WebHub:
             raise self._weighed(url, no)
         if status in (206, 416) and size is None:
             raise DownloadNetwork("the server tells no size of the file that could be right")
-        if status not in (200, 206, 416):
+        if status not in (200, AS_200, 206, 416):
             raise DownloadNetwork(f"the server answered {status}", wait_s=wait_s(headers))
-        if status != 200:
+        if status in (206, 416):
             return  # a range is one of the file as it is stored, whatever its headers call it
         if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise DownloadNetwork("the server encodes the file, though asked not to")
@@ -163,6 +163,8 @@ def _no(url: str, status: int) -> DownloadError | None:
         return DownloadNotFound(f"the server no longer has {url}", hint="Check the URL.")
     if status in REDIRECTS:
         return DownloadError(f"{url} leads nowhere ({status} without a Location)", hint=CHECK_HINT)
+    if status in EMPTY:
+        return DownloadError(f"the server gives no file for {url} ({status})", hint=CHECK_HINT)
     if status in FINAL:
         return DownloadError(f"the server refuses {url} ({status})", hint=CHECK_HINT)
     return None
@@ -173,7 +175,7 @@ def _proxy_wants_login(url: str) -> DownloadError:
 
 
 def _size_told(answer: aiohttp.ClientResponse) -> int | None:
-    if answer.status == 200:
+    if answer.status in (200, AS_200):
         return told_size(answer.headers.get("Content-Length"))
     return told_size(answer.headers.get("Content-Range", "").rpartition("/")[2])
 

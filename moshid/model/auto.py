@@ -243,7 +243,8 @@ class Verdicts:
         """What the file says; nothing, when it is another machine's, or no file of ours."""
         machine = self._machine()
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            remembered = msgspec.json.decode(self._path.read_bytes(), type=_Remembered)
+            content = self._path.read_bytes() if self._path.is_file() else b""  # a FIFO would wait
+            remembered = msgspec.json.decode(content, type=_Remembered)
             if remembered.machine.is_as_fast_as(machine):
                 return remembered
         return _Remembered(machine)

@@ -147,7 +147,8 @@ def _mend_all(notes: Path) -> int:
     mended = 0
     for note in sorted(notes.glob("*.json")):
         try:
-            base = Path(json.loads(note.read_text(encoding="utf-8"))["base"])
+            text = note.read_text(encoding="utf-8") if note.is_file() else ""  # a FIFO would wait
+            base = Path(json.loads(text)["base"])
         except (OSError, ValueError, KeyError, TypeError):
             log.warning("a note on a recording cannot be read", extra={"path": str(note)})
             note.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -216,6 +217,18 @@ async def test_prune_takes_old_revisions_and_forgets_their_jobs(tmp_path: Path) 
         assert not place.cache.snapshot(ONE, OLD).exists()
         assert (await place.service.verify(ONE)).ok
         assert (await place.service.space.prune([ONE, TWO])).freed_bytes == 0
+
+
+async def test_prune_takes_what_a_killed_prune_left(tmp_path: Path) -> None:
+    async with opened(tmp_path) as place:
+        await place.fetched(ONE)
+        left = place.cache.repo_dir(ONE) / "blobs" / ("e" * 64)
+        left.write_bytes(b"x" * 5000)
+        os.utime(left, (0, 0))
+        report = await place.service.space.prune([ONE, TWO])
+        assert [f.bytes for f in report.files] == [5000]
+        assert not left.exists()
+        assert (await place.service.verify(ONE)).ok
 
 
 async def test_prune_leaves_what_is_asked_for_or_in_use(tmp_path: Path) -> None:

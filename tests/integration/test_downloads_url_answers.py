@@ -18,6 +18,7 @@ from tests.fakes.url_jobs import CHUNK_BYTES, FILE, RIGHT, SIZE, failed_by, plac
 pytestmark = pytest.mark.asyncio
 
 CAP_BYTES = 50_000
+BLOCK_BYTES = 60_000
 
 
 def capped(asked: Asked) -> bytes:
@@ -38,6 +39,44 @@ def cut(asked: Asked) -> bytes:
     """Right headers, and a connection that ends after the first bytes of the body."""
     whole = part(asked, {"Connection": "close"})
     return whole[: 300 + CAP_BYTES]
+
+
+def in_blocks(asked: Asked) -> bytes:
+    """The blocks that the range lies in, whole."""
+    first, last = asked.range or (0, SIZE - 1)
+    first, last = (
+        first - first % BLOCK_BYTES,
+        min(SIZE, last - last % BLOCK_BYTES + BLOCK_BYTES) - 1,
+    )
+    told = {"Content-Range": f"bytes {first}-{last}/{SIZE}"}
+    return answer(206, told, FILE[first : last + 1])
+
+
+def misplaced(asked: Asked) -> bytes:
+    """The first bytes, and honest about it, whatever range is asked for."""
+    if asked.range is None:
+        return part(asked)
+    return answer(206, {"Content-Range": f"bytes 0-0/{SIZE}"}, FILE[:1])
+
+
+def by_parts(asked: Asked) -> bytes:
+    """One range as if it were many: multipart, its place told inside."""
+    if asked.range is None or asked.probes:
+        return part(asked)
+    first, last = asked.range[0], min(asked.range[1], SIZE - 1)
+    head = f"--x\r\nContent-Range: bytes {first}-{last}/{SIZE}\r\n\r\n".encode()
+    body = head + FILE[first : last + 1] + b"\r\n--x--\r\n"
+    return answer(206, {"Content-Type": "multipart/byteranges; boundary=x"}, body)
+
+
+def transformed(_asked: Asked) -> bytes:
+    """203: the whole file, which somebody on the way might have changed, and has not."""
+    return answer(203, body=FILE)
+
+
+def choosing(asked: Asked) -> bytes:
+    """300, with the choice that the server would make."""
+    return part(asked) if asked.target == "/chosen" else answer(300, {"Location": "/chosen"})
 
 
 def rangeless(asked: Asked) -> bytes:
@@ -62,6 +101,11 @@ def whole(_asked: Asked) -> bytes:
         lambda a: part(a, {"Content-Encoding": "aws-chunked"}),
         rangeless,
         whole,
+        in_blocks,
+        choosing,
+        misplaced,
+        by_parts,
+        transformed,
     ],
     ids=[
         "capped",
@@ -73,6 +117,11 @@ def whole(_asked: Asked) -> bytes:
         "aws",
         "no ranges",
         "whole",
+        "in blocks",
+        "300",
+        "misplaced",
+        "multipart",
+        "203",
     ],
 )
 async def test_the_file_arrives(tmp_path: Path, handler: Callable[[Asked], bytes]) -> None:
@@ -81,9 +130,10 @@ async def test_the_file_arrives(tmp_path: Path, handler: Callable[[Asked], bytes
         job = await service.wait(job.id)
     assert job.state is JobState.DONE
     assert place(tmp_path).read_bytes() == FILE
-    assert job.bytes_refetched == 0
-    if handler is capped:
-        assert job.retries == 0, "a part of what was asked for is no setback"
+    wasted_max_bytes = BLOCK_BYTES * len(web.seen) if handler is in_blocks else 0
+    assert job.bytes_refetched <= wasted_max_bytes
+    if handler in (capped, in_blocks):
+        assert job.retries == 0, "a part of what was asked for, or more, is no setback"
 
 
 async def test_what_came_before_a_body_was_cut_is_kept(tmp_path: Path) -> None:
@@ -104,10 +154,16 @@ async def test_what_came_before_a_body_was_cut_is_kept(tmp_path: Path) -> None:
 
 
 FINAL = {
+    "204": (answer(204), "download.error"),
+    "205": (answer(205), "download.error"),
+    "300": (answer(300), "download.error"),
+    "304": (answer(304), "download.error"),
     "400": (answer(400), "download.error"),
     "402": (answer(402), "download.error"),
     "405": (answer(405), "download.error"),
     "406": (answer(406), "download.error"),
+    "414": (answer(414), "download.error"),
+    "431": (answer(431), "download.error"),
     "410": (answer(410), "download.not_found"),
     "451": (answer(451), "download.error"),
     "501": (answer(501), "download.error"),
@@ -142,6 +198,25 @@ async def test_a_no_is_believed_after_a_few(tmp_path: Path) -> None:
     for name, job in ended.items():
         assert (job.state, failed_by(job)) == (JobState.FAILED, FINAL[name][1]), name
         assert name == "circle" or asked[name] == 4, "no hammering"
+
+
+@pytest.mark.parametrize("status", [204, 302, 304])
+async def test_a_place_that_holds_nothing_for_ever_ends_the_job(
+    tmp_path: Path, status: int
+) -> None:
+    """Though the size was told by it, and each connection is refused beside the others."""
+
+    def empty(asked: Asked) -> bytes:
+        return part(asked) if asked.probes else answer(status)
+
+    async with RawWeb(empty) as web, running(service_at(tmp_path)) as service:
+        job, _ = await service.urls.start(web.url(), RIGHT, str(place(tmp_path)))
+        job = await service.wait(job.id)
+    assert (job.state, failed_by(job)) == (JobState.FAILED, "download.error")
+    assert job.error is not None
+    assert str(status) in job.error.message
+    assert job.error.hint
+    assert len(web.seen) < 100, "no hammering"
 
 
 async def test_who_was_refused_a_connection_takes_the_place_of_who_is_done(tmp_path: Path) -> None:

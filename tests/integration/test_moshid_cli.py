@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,26 @@ def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> No
     assert demo.returncode == 130, said + rest
     assert "Traceback" not in rest
     assert "detached" not in rest
+
+
+@pytest.mark.parametrize("module", ["moshid.cli", "argparse", "moshid.daemon"])
+def test_ctrl_c_before_it_runs_is_130_without_a_word(tmp_path: Path, module: str) -> None:
+    program = f"""
+import signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from moshid.__main__ import main
+sys.exit(main())
+"""
+    command = [sys.executable, "-S", "-c", program, "run", "--home", str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_command_begins_where_ctrl_c_is_awaited() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["moshid"] == "moshid.__main__:main"

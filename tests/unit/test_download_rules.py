@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moshid.downloads.answers import WAIT_MAX_S, Verdict, judge, told_size, wait_s
+from moshid.downloads.answers import (
+    WAIT_MAX_S,
+    WIDER_BYTES_MAX,
+    Verdict,
+    judge,
+    told_size,
+    wait_s,
+)
 from moshid.downloads.backoff import Backoff
 from moshid.downloads.entries import new_id
 from moshid.downloads.job import Job, JobError, JobFile
@@ -45,7 +52,7 @@ def test_the_exact_range_is_taken(status: int) -> None:
         RIGHT | {"Content-Range": "bytes 101-200/1000"},
         RIGHT | {"Content-Range": "bytes 100-199/1001"},
         RIGHT | {"Content-Range": "bytes 100-198/1000"},
-        RIGHT | {"Content-Range": "bytes 100-200/1000", "Content-Length": "101"},
+        RIGHT | {"Content-Range": "bytes 100-200/1000"},
         RIGHT | {"Content-Range": "lines 100-199/1000"},
         RIGHT | {"Content-Length": "99"},
         RIGHT | {"Content-Encoding": "gzip"},
@@ -72,12 +79,29 @@ def test_the_beginning_of_a_range_is_taken() -> None:
     told = {"Content-Range": "bytes 1000-50999/200000", "Content-Length": "50000"}
     answer = judge(206, told, want, total)
     assert (answer.verdict, answer.stop) == (Verdict.TAKE, 51_000)
-    for other in ["bytes 1001-50999/200000", "bytes 1000-50999/200001", "bytes 1000-100000/200000"]:
+    for other in ["bytes 1001-50999/200000", "bytes 1000-50999/200001"]:
         given = {"Content-Range": other}
         assert judge(206, given, want, total).verdict is Verdict.WRONG
     assert judge(206, told | {"Content-Length": "9"}, want, total).verdict is Verdict.WRONG
     drip = {"Content-Range": "bytes 1000-1000/200000"}
     assert judge(206, drip, want, total).verdict is Verdict.WRONG
+
+
+def test_a_wider_range_is_taken_from_where_it_begins() -> None:
+    begin = WIDER_BYTES_MAX + 1000
+    want, total = ByteRange(begin, begin + 9000), 2 * begin
+    for start, stop in [(want.start, want.stop + 7), (want.start - 7, want.stop), (1000, total)]:
+        told = ByteRange(start, stop)
+        given = {"Content-Range": told.content_range(total), "Content-Length": str(told.size)}
+        answer = judge(206, given, want, total)
+        assert (answer.verdict, answer.start, answer.stop) == (Verdict.TAKE, start, stop)
+        given["Content-Length"] = str(want.size)
+        assert judge(206, given, want, total).verdict is Verdict.WRONG
+    for start, stop in [(999, want.stop), (want.start, total + 1), (want.stop, total), (0, 1000)]:
+        given = {"Content-Range": ByteRange(start, stop).content_range(total)}
+        assert judge(206, given, want, total).verdict is Verdict.WRONG
+    endless = {"Content-Range": f"bytes {'9' * 5000}-{'9' * 5000}/{total}"}
+    assert judge(206, endless, want, total).verdict is Verdict.WRONG
 
 
 @pytest.mark.parametrize("status", [200, 206])
@@ -138,9 +162,9 @@ def test_a_whole_file_may_come_as_200() -> None:
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        *[(status, Verdict.RENEW) for status in (302, 400, 401, 403, 404, 410, 416)],
+        *[(status, Verdict.RENEW) for status in (204, 300, 302, 304, 400, 401, 403, 404, 410, 416)],
         *[(status, Verdict.WAIT) for status in (429, 503)],
-        *[(status, Verdict.WRONG) for status in (204, 500, 502)],
+        *[(status, Verdict.WRONG) for status in (500, 502)],
     ],
 )
 def test_other_statuses_never_give_bytes(status: int, verdict: Verdict) -> None:
@@ -153,6 +177,14 @@ def test_other_statuses_never_give_bytes(status: int, verdict: Verdict) -> None:
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
         ({"Retry-After": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0.0),
+        (
+            {
+                "Retry-After": "Thu, 01 Jan 1998 00:00:09 GMT",
+                "Date": "Thu, 01 Jan 1998 00:00:00 GMT",
+            },
+            9.0,
+        ),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT", "Date": "today"}, 40.0),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
         ({"Retry-After": "999999999"}, WAIT_MAX_S),

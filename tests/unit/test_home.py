@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from moshid import home, logs
+from moshid.downloads.ledger_copy import copy_of, read_copy
 from moshid.errors import AlreadyRunning, HomeUnusable
+from moshid.model.auto import Verdicts
 from moshid.settings import Settings
+from moshid.talk.recording import mend_all
+from tests.unit.test_auto import mac
 
 
 @pytest.fixture
@@ -76,3 +81,29 @@ def test_the_lock_dies_with_its_holder(settings: Settings) -> None:
     assert done.returncode == -9
     with home.locked(settings):
         assert settings.lock.exists()
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize("which", ["lock", "log_file"])
+def test_a_fifo_in_the_place_of_its_files_is_told(settings: Settings, which: str) -> None:
+    home.prepare(settings)
+    path: Path = getattr(settings, which)
+    os.mkfifo(path)
+    with (
+        pytest.raises(HomeUnusable, match=f"{path} cannot be "),
+        home.locked(settings),
+        logs.configured(settings),
+    ):
+        pytest.fail("it is no file")
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_fifo_among_what_is_remembered_is_passed_over(settings: Settings) -> None:
+    home.prepare(settings)
+    note, copy = settings.recordings / "t-1.json", copy_of(settings.ledger)
+    for path in (settings.verdicts, note, copy):
+        os.mkfifo(path)
+    assert Verdicts(settings.verdicts, lambda: mac(24)).chosen("moshiko") is None
+    assert asyncio.run(mend_all(settings)) == 0
+    assert not note.exists()
+    assert read_copy(settings.ledger) == {}

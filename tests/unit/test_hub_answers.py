@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import requests
+import asyncio
+import os
+from pathlib import Path
 
-from moshid.downloads.hub import SAID_MAX, translate
+import pytest
+import requests
+from huggingface_hub import constants
+
+from moshid.downloads.hub import SAID_MAX, HfHub, HubPlace, translate
+from moshid.errors import BadSettings, DownloadUnauthorized
 
 
 def test_what_a_hub_says_is_shown_without_what_would_move_a_terminals_cursor() -> None:
@@ -15,3 +22,29 @@ def test_what_a_hub_says_is_shown_without_what_would_move_a_terminals_cursor() -
     assert "[2Jnot here!" in told.message
     assert told.message.isprintable()
     assert len(told.message) < SAID_MAX + 100
+
+
+@pytest.mark.timeout(20)
+def test_a_token_that_is_a_fifo_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "token")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    hub = HfHub(HubPlace("http://127.0.0.1:9", tmp_path))
+    try:
+        with pytest.raises(DownloadUnauthorized, match="is a FIFO"):
+            asyncio.run(hub.head("org/x", "main", "a"))
+    finally:
+        hub.close()
+
+
+def test_a_cache_in_a_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "x/hub")
+    with pytest.raises(BadSettings, match="x/hub is relative to a folder that is gone"):
+        HubPlace.from_environment()

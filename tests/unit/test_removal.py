@@ -208,3 +208,39 @@ def test_only_old_unlocked_orphans_go(cache: Cache, name: str) -> None:
         assert not found.remove()
     assert found.remove()
     assert not path.exists()
+
+
+def test_what_a_killed_removal_left_is_found(cache: Cache) -> None:
+    """Snapshots go before blobs."""
+    blobs = cache.repo_dir(REPO) / "blobs"
+    shutil.rmtree(cache.snapshot(REPO, OLD))
+    assert removal.unshown(cache, REPO, set()) == [], "young"
+    for path in blobs.iterdir():
+        age(path)
+    assert removal.unshown(cache, REPO, {ONLY_OLD}) == [], "a job knows it"
+    assert removal.unshown(cache, OTHER, set()) == []
+    lock = cache.root / ".locks" / cache.repo_dir(REPO).name / f"{ONLY_OLD}.lock"
+    with locked(lock):
+        assert removal.unshown(cache, REPO, set()) == []
+    (found,) = removal.unshown(cache, REPO, set())
+    assert (found.path, found.size_bytes) == (blobs / ONLY_OLD, SIZES[ONLY_OLD])
+    assert found.remove()
+    assert {p.name for p in blobs.iterdir()} == {SHARED, ONLY_NEW}
+
+
+def test_where_a_revision_does_not_go_by_links_every_blob_stays(cache: Cache) -> None:
+    shutil.rmtree(cache.snapshot(REPO, OLD))
+    age(cache.repo_dir(REPO) / "blobs" / ONLY_OLD)
+    plain = cache.snapshot(REPO, NEW) / "own"
+    plain.unlink()
+    plain.write_bytes(b"x")
+    assert removal.unshown(cache, REPO, set()) == []
+
+
+def test_what_revisions_show_has_to_be_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_path: str) -> Iterator[os.DirEntry[str]]:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError):
+        removal.unshown(cache, REPO, set())

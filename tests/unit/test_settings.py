@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from moshi_client import places
+from moshi_client.errors import UsageError
 from moshid import setting_values, settings
 from moshid.audio import wav
 from moshid.errors import BadSettings, SocketPathTooLong
@@ -156,3 +159,45 @@ def test_a_socket_path_over_the_limit_is_refused_at_start() -> None:
     assert "MOSHID_SOCKET" in caught.value.hint
     env = {"MOSHID_HOME": "/tmp/" + "long/" * 30, "MOSHID_SOCKET": "/tmp/short.sock"}
     assert settings.load(env=env).socket == Path("/tmp/short.sock")
+
+
+def special(path: Path, kind: str) -> None:
+    """Something in a file's place that is none."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    special(tmp_path / "config.toml", kind)
+    with pytest.raises(BadSettings, match=r"config\.toml is no regular file"):
+        settings.load({"home": str(tmp_path)}, env={})
+    with pytest.raises(UsageError, match=r"config\.toml is no regular file"):
+        places.socket_path({}, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "says"),
+    [
+        ({}, {"MOSHID_HOME": "h"}, "MOSHID_HOME: h is relative to a folder that is gone"),
+        ({"home": "h"}, {}, "--home: h is relative to a folder that is gone"),
+        ({"home": "/h", "socket": "s"}, {}, "--socket: s is relative to a folder that is gone"),
+        ({"home": "~nobody-of-this-name/h"}, {}, "is in the home of a user who is not known"),
+    ],
+)
+def test_a_folder_that_is_gone_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: dict[str, str],
+    env: dict[str, str],
+    says: str,
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(BadSettings, match=says):
+        settings.load(flags, env)
+    assert settings.load({"home": "/h"}, {}).home == Path("/h")

@@ -132,7 +132,8 @@ async def prune(app: App, _caller: Caller, p: PruneParams) -> dict[str, Any]:
     """Delete what is old or left over in the repositories of known models and of downloads.
 
     That is: revisions that no ref names, where one names another, and no download is for; partial
-    files that no download wants; what huggingface_hub left half-fetched, a day old and not locked.
+    files that no download wants; what huggingface_hub left half-fetched, and what no revision shows
+    any more, a day old and not locked.
     And quantised copies whose source is gone or has changed, or that were never finished. What is
     loaded or being downloaded is left out. Result: as of ``model.delete``.
     """
