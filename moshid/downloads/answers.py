@@ -29,6 +29,7 @@ PREFIX_BYTES_MIN: Final = 4096
 WIDER_BYTES_MAX: Final = 16 << 20
 """So far before what is asked for may a range begin: servers round to the blocks that they keep."""
 
+BLOCK_BYTES_MIN: Final = 4096
 AS_200: Final = 203
 """A 200 that somebody on the way had a hand in; the digest tells what he did."""
 
@@ -60,8 +61,7 @@ class Answer:
     """A verdict, its reason in words, and how long the server wants to be left alone. ``start`` and
     ``stop``: the positions from and up to which a taken answer goes; ``other_size``: it is from a
     file of another size; ``no_ranges``: the range itself was refused; ``misplaced``: other bytes
-    than those, or nobody says which; ``no_file``: it holds nothing of any file, and leads nowhere.
-    """
+    than those, or nobody says which."""
 
     verdict: Verdict
     reason: str = ""
@@ -71,7 +71,6 @@ class Answer:
     other_size: bool = False
     no_ranges: bool = False
     misplaced: bool = False
-    no_file: bool = False
 
 
 def judge(
@@ -91,7 +90,7 @@ def judge(
     if status in (429, 503):
         return Answer(Verdict.WAIT, f"the server answered {status}", wait_s(headers))
     if status in EMPTY or 300 <= status < 400:  # led on by a Location, it would not be here
-        return Answer(Verdict.RENEW, f"the URL answered {status}, without a file", no_file=True)
+        return Answer(Verdict.RENEW, f"the URL answered {status}, without a file")
     if status in (400, 401, 403, 404, 410, 416):
         return Answer(Verdict.RENEW, f"the URL answered {status}", no_ranges=status == 416)
     if status not in (200, 206):
@@ -118,13 +117,21 @@ def _judge_range(given: str, length: str | None, want: ByteRange, total: int) ->
     if of_all and length in (None, str(total)):
         return _whole(want, total)
     start, stop = (0, 0) if found is None else (int(found[1]), int(found[2]) + 1)
-    near = want.start - WIDER_BYTES_MAX <= start <= want.start and stop <= total
-    if not near or stop - want.start < min(want.size, PREFIX_BYTES_MIN):
+    if not _holds(start, stop, want, total):
         reason = f"the answer is {given}, not {want.content_range(total)}"
         return Answer(Verdict.WRONG, reason, misplaced=True)
     if length is not None and length.strip() != str(stop - start):
         return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {stop - start}")
     return Answer(Verdict.TAKE, start=start, stop=stop)
+
+
+def _holds(start: int, stop: int, want: ByteRange, total: int) -> bool:
+    """Whether a range has the beginning of what is wanted, and is what a server would say: one that
+    rounds gives whole blocks, and all that was asked for; any other beginning is a slip."""
+    if start == want.start:
+        return min(want.size, PREFIX_BYTES_MIN) <= stop - start and stop <= total
+    rounded = start % BLOCK_BYTES_MIN == 0 and want.start - WIDER_BYTES_MAX <= start < want.start
+    return rounded and want.stop <= stop <= total
 
 
 def _whole(want: ByteRange, total: int) -> Answer:

@@ -227,7 +227,7 @@ class Fetcher:
         be.
 
         Raises:
-            Setback, DownloadError: it did not bring all of it; nobody will.
+            Setback: it did not bring all of it.
         """
         watch = self.route.stalls.watch(lambda: self.in_a_hurry)
         try:
@@ -253,11 +253,9 @@ class Fetcher:
                 told.message, hint=told.hint, unreachable=dead, renewed=True, fresh=fresh
             ) from e
         except (aiohttp.NonHttpUrlClientError, aiohttp.TooManyRedirects, ValueError) as e:
-            why = "the place of the bytes is no web address, or leads in a circle"
-            if self.source.is_fresh(link):
-                raise Setback(why) from e
-            no = Answer(Verdict.RENEW, why, no_file=True)  # a slip of who named it, perhaps
-            raise Setback(why, wait_s=self.source.refused(link, no)) from e
+            if not self.source.is_fresh(link):
+                self.source.expire(link)  # a slip of who named it, perhaps
+            raise Setback("the place of the bytes is no web address, or leads in a circle") from e
         except (aiohttp.ClientError, OSError) as e:
             raise Setback(f"the line broke ({type(e).__name__})") from e
 
@@ -289,10 +287,11 @@ class Fetcher:
                 self._refused(verdict, link)
 
     def _refused(self, verdict: Answer, link: Link) -> None:
-        """Raise what an answer without the bytes means: a Setback, or the error that ends it."""
+        """Raise what an answer without the bytes means."""
+        self.source.refused(link, verdict)
         raise Setback(
             verdict.reason,
-            wait_s=self.source.refused(link, verdict),
+            wait_s=verdict.wait_s,
             trouble=verdict.verdict not in (Verdict.RENEW, Verdict.WHOLE),
             renewed=verdict.verdict is Verdict.RENEW,
             busy=verdict.verdict is Verdict.WAIT,

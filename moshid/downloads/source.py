@@ -16,9 +16,8 @@ from moshid.downloads.answers import Answer, Verdict
 from moshid.downloads.backoff import Outage
 from moshid.downloads.givers import Givers, Misses
 from moshid.downloads.meter import Meter
-from moshid.downloads.refusals import Refusals
 from moshid.downloads.remote import Hub, RemoteFile, Resized, Wanted
-from moshid.errors import DownloadError, DownloadNetwork
+from moshid.errors import DownloadNetwork
 
 T = TypeVar("T")
 
@@ -43,8 +42,6 @@ RETURN_S: Final = 30.0
 
 FRESH_S: Final = 2.0
 """Who named a link so lately was reached: if its host cannot be, the line is not to blame."""
-
-NO_FILE_HINT: Final = "Whoever keeps the bytes is at fault; what has come is kept: resume later."
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +98,6 @@ class Source:
         self._wholes = self._resized = self._misplaced = 0
         self._told_size: int | None = None
         self._misses = Misses()
-        self._refusals = Refusals()
         self._return_s = 0.0
         self.no_ranges = False
         """Whether the server refuses all that asks for a range."""
@@ -122,22 +118,10 @@ class Source:
         """The server answered a range with the whole file, or as it should."""
         self._wholes = self._wholes + 1 if whole else 0
         self._resized = self._misplaced = 0
-        self._refusals.over(self._wanted.path)
 
-    def refused(self, link: Link, answer: Answer) -> float | None:
+    def refused(self, link: Link, answer: Answer) -> None:
         """The answer over this link was not to be taken: perhaps the link is no longer good, or
-        whoever told the file's size was wrong, or the server cannot stand a range. How long to wait
-        before the next attempt, where that is known.
-
-        Raises:
-            DownloadError: there is no file, link after link, nor anybody else who may have it.
-        """
-        gap_s = answer.wait_s
-        if answer.no_file and self._link is link:  # others that ask over it are told the same
-            gap_s = self._refusals.again(self._wanted.path)
-            if gap_s is None and not self._hub.has_other(self._wanted, link.origin):
-                why = f"no bytes of {self._wanted.path} are to be had: {answer.reason}"
-                raise DownloadError(why, hint=NO_FILE_HINT)
+        whoever told the file's size was wrong, or the server cannot stand a range."""
         self._resized = self._resized + 1 if answer.other_size else self._resized
         if answer.verdict is Verdict.RENEW or self._resized >= RESIZED_MAX:
             self._resized = 0
@@ -149,7 +133,6 @@ class Source:
             self._wholes = WHOLES_MAX
         if answer.no_ranges or answer.misplaced:
             self.no_ranges = self._wholes >= WHOLES_MAX
-        return gap_s
 
     async def link(self) -> Link:
         """A link that was good when it was last tried; asks the Hub if there is none.

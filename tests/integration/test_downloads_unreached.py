@@ -20,9 +20,9 @@ from moshid.events import Bus
 from tests.fakes.downloads import make_service, running, until
 from tests.fakes.far_hub import certify
 from tests.fakes.odd_hubs import Odd, OddHub, OddRepo
-from tests.fakes.raw_web import Asked, RawWeb, answer, part
+from tests.fakes.raw_web import RawWeb, answer, part
 from tests.fakes.repos import REPO, content
-from tests.fakes.url_jobs import FILE, RIGHT, failed_by, place, service_at
+from tests.fakes.url_jobs import FILE, RIGHT, place, service_at
 
 pytestmark = pytest.mark.asyncio
 
@@ -76,31 +76,6 @@ async def test_a_wrong_address_that_a_hub_named_is_not_kept(tmp_path: Path, port
     ):
         hub.dead_place, hub.dead_places = f"http://127.0.0.1:{port}/x", 2
         job, _ = await service.start(REPO, files=["model.bin"])
-        assert (await service.wait(job.id)).state is JobState.DONE
-
-
-@pytest.mark.parametrize("at", ["/204", "/circle", "/300", "/ftp", "port"])
-async def test_a_place_without_the_file_that_a_hub_names_for_ever_ends_the_job(
-    tmp_path: Path, at: str
-) -> None:
-    def nothing(asked: Asked) -> bytes:
-        target = {"/circle": "/circle", "/ftp": "ftp://127.0.0.1/x"}.get(asked.target)
-        return answer(302, {"Location": target}) if target else answer(int(asked.target[1:]))
-
-    repo = OddRepo(Odd(), {"model.bin": content(100_000)})
-    async with (
-        OddHub({REPO: repo}) as hub,
-        RawWeb(nothing) as web,
-        running(make_service(tmp_path / "home", hub.endpoint, tmp_path / "cache")) as service,
-    ):
-        hub.dead_place = "http://127.0.0.1:99999/x" if at == "port" else web.url(at)
-        hub.dead_places = 1000
-        job, _ = await service.start(REPO, files=["model.bin"])
-        job = await service.wait(job.id)
-        assert (job.state, failed_by(job)) == (JobState.FAILED, "download.error")
-        assert hub.dead_places > 1000 - 10, "no hammering"
-        hub.dead_places = 0
-        await service.resume(job.id)
         assert (await service.wait(job.id)).state is JobState.DONE
 
 
