@@ -52,7 +52,6 @@ class CCallback:
         if output_channels is not None:
             self.to_play = TimeLine(self.stream, rate, output_channels)
         self._clock = CallbackClock(rate)
-        self._xruns_seen = 0
 
     @property
     def heard_total(self) -> int:
@@ -83,7 +82,7 @@ class CCallback:
         actions = self.stream.actions
         return all(end.action in actions for end in ends)
 
-    def look(self, now_ns: int) -> int:
+    def look(self, now_ns: int, *, anew: bool) -> int:
         """Take what came, lay silence ahead; → the samples that have gone by."""
         if isinstance(self.to_play, TimeLine):
             self.to_play.lay()
@@ -92,9 +91,8 @@ class CCallback:
             total = self.heard.written + self.heard.overrun
         else:
             total = self.played
-        if (xruns := self.xruns) != self._xruns_seen:
-            self._xruns_seen = xruns
-            self._clock.restart()  # the device stood still for some blocks
+        if anew:
+            self._clock.restart()
         self._clock.note(now_ns, total)
         return total
 

@@ -65,7 +65,7 @@ class PythonCallback:
         """Samples that the device has taken, silence included."""
         return self.to_play.read_total + self.to_play.underrun
 
-    def look(self, now_ns: int) -> int:  # noqa: ARG002
+    def look(self, now_ns: int, *, anew: bool) -> int:  # noqa: ARG002
         """The samples that have gone by."""
         return self.heard_total if self._hears else self.played
 

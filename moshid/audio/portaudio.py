@@ -82,8 +82,9 @@ class Callback(Protocol):
     def xruns(self) -> int:
         """Times that the sound system said that sound was lost, either way."""
 
-    def look(self, now_ns: int) -> int:
-        """Take what came; → the samples that have gone by."""
+    def look(self, now_ns: int, *, anew: bool) -> int:
+        """Take what came; → the samples that have gone by. ``anew``: from now on blocks come at
+        other times than before."""
 
 
 class PortAudioStream:
@@ -197,11 +198,11 @@ class PortAudioStream:
             raise DeviceFailed(f"nobody took the device's sound for {RING_S} s")
 
     def _look(self, now_ns: int) -> None:
-        total = self._callback.look(now_ns)
+        xruns = self.xruns
+        stood_still = xruns != self._xruns_seen  # for some blocks
+        total = self._callback.look(now_ns, anew=stood_still)
         self._played = self._callback.played
-        self._looks += 1
-        if (xruns := self.xruns) != self._xruns_seen:
-            self._xruns_seen, self._looks = xruns, 0
+        self._xruns_seen, self._looks = xruns, 0 if stood_still else self._looks + 1
         if total > self._seen:
             self._least = min(self._least, total - self._seen)
         if total != self._seen or now_ns - self._looked_ns > AWAY_NS:

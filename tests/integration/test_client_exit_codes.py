@@ -15,6 +15,7 @@ import pytest
 
 from moshi_client.__main__ import INTERRUPTED
 from moshi_client.errors import EXIT_INTERRUPTED
+from tests.fakes import early_ctrl_c
 from tests.fakes.client_process import CLIENT_DIR, client_env, run_client, short_home, start_client
 from tests.fakes.fake_daemon import FakeDaemon, Fault
 
@@ -274,17 +275,7 @@ def test_ctrl_c_before_the_command_line_is_read_is_130_without_a_word(
     home: Path, module: str
 ) -> None:
     assert EXIT_INTERRUPTED == INTERRUPTED
-    program = f"""
-import signal, sys
-class Interrupts:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            signal.raise_signal(signal.SIGINT)
-sys.meta_path.insert(0, Interrupts())
-from moshi_client.__main__ import main
-sys.exit(main())
-"""
-    command = [sys.executable, "-S", "-c", program, "status"]
+    command = early_ctrl_c.command("moshi_client.__main__", module, "status")
     done = subprocess.run(command, env=client_env(home), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import early_ctrl_c
+
 MOSHID = [sys.executable, "-m", "moshid"]
 
 
@@ -125,17 +127,7 @@ def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("module", ["moshid.cli", "argparse", "moshid.daemon"])
 def test_ctrl_c_before_it_runs_is_130_without_a_word(tmp_path: Path, module: str) -> None:
-    program = f"""
-import signal, sys
-class Interrupts:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            signal.raise_signal(signal.SIGINT)
-sys.meta_path.insert(0, Interrupts())
-from moshid.__main__ import main
-sys.exit(main())
-"""
-    command = [sys.executable, "-S", "-c", program, "run", "--home", str(tmp_path)]
+    command = early_ctrl_c.command("moshid.__main__", module, "run", "--home", str(tmp_path))
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

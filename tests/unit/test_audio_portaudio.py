@@ -43,11 +43,13 @@ class Told:
         self.heard, self.to_play = Ring(RATE), Ring(RATE)
         self.heard_total = self.played = self.stamp_ns = self.xruns = 0
         self.running = True
+        self.begun_anew = 0
         self.meanwhile: list[int] = []
         Told.made.append(self)
 
-    def look(self, now_ns: int) -> int:  # noqa: ARG002
+    def look(self, now_ns: int, *, anew: bool) -> int:  # noqa: ARG002
         """The samples that have gone by; more may come just then."""
+        self.begun_anew += anew
         for samples in self.meanwhile:
             self.come(samples)
         self.meanwhile.clear()
@@ -141,3 +143,4 @@ def test_a_stream_that_lost_sound_is_looked_at_often_again() -> None:
     assert stream.is_new
     look_for(stream, told, 4.0, coming=True)
     assert not stream.is_new
+    assert told.begun_anew == 1
