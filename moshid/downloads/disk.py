@@ -56,17 +56,24 @@ class DiskPool:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``work(*args)`` in a thread."""
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        doing, waiter = self._pool.submit(work, *args, **kwargs), loop.create_future()
         cancelled: asyncio.CancelledError | None = None
-        while not future.done():
+
+        def wake() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        # By hand: asyncio's own futures and waits take three turns of a busy loop more.
+        doing.add_done_callback(lambda _done: loop.call_soon_threadsafe(wake))
+        while not doing.done():
             try:
-                await asyncio.wait([future])
+                await waiter
             except asyncio.CancelledError as e:
-                cancelled = e
+                cancelled, waiter = e, loop.create_future()
         if cancelled is not None:
-            future.exception()
+            doing.exception()
             raise cancelled
-        return future.result()
+        return doing.result()
 
     def close(self) -> None:
         """Wait for what runs, and end the threads."""

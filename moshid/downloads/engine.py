@@ -19,6 +19,7 @@ from moshid.downloads.disk import DiskPool, Partial
 from moshid.downloads.heads import bound_heads
 from moshid.downloads.hub import Hub
 from moshid.downloads.ledger_thread import LedgerThread
+from moshid.downloads.proxies import has_proxies
 from moshid.downloads.shelf import Shelf
 from moshid.downloads.volume import Volume, disk_error
 from moshid.errors import VolumeMissing
@@ -110,7 +111,7 @@ def open_session(ca_file: str | None) -> aiohttp.ClientSession:
         connector=bound_heads(aiohttp.TCPConnector(limit=0, ssl=context)),
         request_class=PlainRequest,
         auto_decompress=False,
-        trust_env=True,
+        trust_env=has_proxies(),
         read_bufsize=READ_BUFFER_BYTES,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,

@@ -25,10 +25,11 @@ SLICE_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that landed, in a buffer that is to be given back."""
+    """Bytes that landed. ``buffer``: what they are in, to be given back; None: they are nobody's
+    else."""
 
     content: memoryview
-    buffer: memoryview
+    buffer: memoryview | None
 
 
 class Front:
@@ -94,7 +95,7 @@ class Front:
         with self._changed:
             self._check(at, at + len(piece.content))
             if at in self._held or self.is_stale:
-                self._buffers.give(piece.buffer)
+                self._let_go(piece)
                 return
             self._held[at] = piece
             self._wake()
@@ -103,6 +104,17 @@ class Front:
         """Something was written there, and is on its way to the disk."""
         with self._changed:
             self._check(start, stop)
+
+    def landed(self, start: int, stop: int, pieces: Sequence[memoryview]) -> None:
+        """Small pieces were written there, one after the other, as far as ``stop``. The file's
+        first ones are held as they are: else the hash would wait for the end of the first chunk,
+        and all that lies in memory for the hash."""
+        if start or not self._reach_bytes or stop != sum(map(len, pieces)):
+            self.wrote(start, stop)
+            return
+        for content in pieces:
+            self.hold(start, Piece(content, None))
+            start += len(content)
 
     def chunk_done(self) -> None:
         """One more chunk is durable, and can be read."""
@@ -134,7 +146,7 @@ class Front:
         """Hold nothing any more."""
         with self._changed:
             for piece in self._held.values():
-                self._buffers.give(piece.buffer)
+                self._let_go(piece)
             self._held.clear()
         self._buffers.trim()
 
@@ -156,8 +168,12 @@ class Front:
         else:
             self.of_memory = True
             self._hasher.update(piece.content)
-            self._buffers.give(piece.buffer)
+            self._let_go(piece)
         return True
+
+    def _let_go(self, piece: Piece) -> None:
+        if piece.buffer is not None:
+            self._buffers.give(piece.buffer)
 
     def _is_near(self, at: int) -> bool:
         return at - self.at < self._reach_bytes

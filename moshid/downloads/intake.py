@@ -229,7 +229,7 @@ class Intake:
                 await self.engine.on_disk(landing.land, self.partial, views)
         finally:
             if self.front is not None:
-                self.front.wrote(before, landing.at)
+                self.front.landed(before, landing.at, views)
             self._arrived(landing.at - before, landing.mark())
 
     def _arrived(self, count_bytes: int, mark: Mark | None) -> None:

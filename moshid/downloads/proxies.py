@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -20,6 +21,12 @@ def proxy_for(url: str) -> str | None:
         return None
     shown = place.rpartition("@")[2].removeprefix(f"{urlsplit(place).scheme}://").rstrip("/")
     return f"{shown} ({named.upper()}_PROXY)"
+
+
+def has_proxies() -> bool:
+    """Whether requests have to look for theirs: on macOS, where the system's settings may change at
+    any time, and where this process was given any."""
+    return sys.platform == "darwin" or bool(getproxies())
 
 
 def refusal(url: str, status: int) -> str:

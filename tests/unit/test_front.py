@@ -147,6 +147,34 @@ def test_what_is_held_needs_no_disk(fd: int) -> None:
     assert landed.front.hexdigest() == sha256(RIGHT).hexdigest()
 
 
+def test_the_files_first_bytes_do_not_wait_for_their_chunk(fd: int) -> None:
+    landed = Landed(fd)
+    os.pwrite(fd, RIGHT[:700], 0)
+    landed.front.landed(0, 700, [memoryview(RIGHT)[:300], memoryview(RIGHT)[300:700]])
+    landed.write(700, 1000, hold=True)
+    while landed.front.advance(fd):
+        pass
+    assert landed.front.at == 1000
+    assert landed.front.hexdigest() == sha256(RIGHT[:1000]).hexdigest()
+    assert landed.all_given_back()
+
+
+def test_other_small_pieces_are_read_when_their_chunk_is_durable(fd: int) -> None:
+    landed = Landed(fd)
+    landed.front.landed(1000, 1700, [memoryview(RIGHT)[1000:1700]])
+    landed.write(0, 1000, hold=True)
+    while landed.front.advance(fd):
+        pass
+    assert landed.front.at == 1000
+
+
+def test_of_first_bytes_that_the_disk_did_not_all_take_none_is_hashed(fd: int) -> None:
+    landed = Landed(fd)
+    landed.front.landed(0, 200, [memoryview(RIGHT)[:300]])
+    assert not landed.front.advance(fd)
+    assert landed.front.at == 0
+
+
 def test_what_was_hashed_and_is_written_again_makes_it_stale(fd: int) -> None:
     landed = Landed(fd)
     landed.write(0, 500, OTHER, hold=True)
