@@ -39,8 +39,9 @@ lint: setup-demo
 	$(BIN)/ruff format --check moshid client tests
 	$(BIN)/ruff check moshid client tests
 
-types: setup-demo
+types: setup-demo ## as on Linux, and as on macOS
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin
 
 imports: setup-demo
 	$(BIN)/lint-imports

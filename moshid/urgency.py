@@ -67,6 +67,8 @@ class Urgency:
 
 
 def _real_time() -> Callable[[], None]:
+    if sys.platform != "linux":
+        raise OSError("real time for a thread")
     _each_thread(lambda t: os.sched_setscheduler(t, os.SCHED_RR, os.sched_param(REAL_TIME)))
     return lambda: _each_thread(
         lambda t: os.sched_setscheduler(t, os.SCHED_OTHER, os.sched_param(0))
@@ -82,6 +84,8 @@ def _nice() -> Callable[[], None]:
 def _each_thread(ask: Callable[[int], None]) -> None:
     """On Linux each thread has its own standing; those started later inherit it. The sound
     server's, which has a better one, keeps it."""
+    if sys.platform != "linux":
+        return
     for thread in Path("/proc/self/task").iterdir():
         try:
             if os.sched_getscheduler(int(thread.name)) != os.SCHED_FIFO:

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -309,11 +310,13 @@ def _jack() -> Any:
 
 def _realtime() -> str:
     """jackd's flag: its threads, and those that call its clients, go first where we may have it."""
+    if sys.platform != "linux":
+        return "-r"
     try:
         before = os.sched_getparam(0)
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         os.sched_setscheduler(0, os.SCHED_OTHER, before)
-    except (OSError, AttributeError):
+    except OSError:
         return "-r"
     return "-R"
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import random
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -57,7 +58,7 @@ class FileReader:
         except OSError as e:
             raise as_known(e, path) from e
         self._straight_fd = _open_straight(path, self._fd) if straight else None
-        if hasattr(os, "posix_fadvise"):
+        if sys.platform == "linux":
             rest_only = self._straight_fd is not None  # no reading ahead, for the ends
             advice = os.POSIX_FADV_RANDOM if rest_only else os.POSIX_FADV_SEQUENTIAL
             os.posix_fadvise(self._fd, 0, 0, advice)
@@ -146,6 +147,8 @@ def _open_straight(path: Path, fd: int) -> int | None:
 
 def _is_cached(fd: int) -> bool:
     """Whether most of the file is in the page cache, by a sample; False where nobody knows."""
+    if sys.platform != "linux":
+        return False
     size_bytes = os.fstat(fd).st_size
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # what is missing is not read ahead
     byte, found = bytearray(1), 0

@@ -82,7 +82,8 @@ def drop_cache(path: Path) -> None:
     """The file's pages out of the page cache."""
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    if sys.platform == "linux":
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(fd)
 
 

@@ -24,7 +24,7 @@ def raw(path: Path) -> dict[str, Any]:
     """Seconds to read the file once, in order."""
     buffer = bytearray(BUFFER_BYTES)
     fd = os.open(path, os.O_RDONLY)
-    if hasattr(os, "posix_fadvise"):
+    if sys.platform == "linux":
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     begun = time.perf_counter()
     while os.readv(fd, [buffer]):
@@ -38,7 +38,8 @@ def own(path: Path) -> dict[str, Any]:
     """Seconds to read the file once, in order, into new memory of its size."""
     size = path.stat().st_size
     with path.open("rb", buffering=0) as file, new_memory(size) as memory:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        if sys.platform == "linux":
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         begun = time.perf_counter()
         with memoryview(memory) as view:
             at = 0

@@ -232,8 +232,9 @@ class Deeds:
         """For a second nobody has room."""
         with self._filler.open("wb") as file:
             stat = os.fstatvfs(file.fileno())
-            with contextlib.suppress(OSError):
-                os.posix_fallocate(file.fileno(), 0, max(1, stat.f_bavail * stat.f_frsize))
+            if sys.platform == "linux":
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), 0, max(1, stat.f_bavail * stat.f_frsize))
         threading.Event().wait(1.0)
         self._filler.unlink()
         self.done["full disks"] += 1

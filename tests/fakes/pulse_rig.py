@@ -8,6 +8,7 @@ import os
 import queue
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,7 +142,8 @@ class PulseServer:
     def _speak(self) -> None:
         assert self._mouth.stdin is not None
         silence = bytes(2 * RATE // 50)
-        fcntl.fcntl(self._mouth.stdin, fcntl.F_SETPIPE_SZ, 4096)
+        if sys.platform == "linux":
+            fcntl.fcntl(self._mouth.stdin, fcntl.F_SETPIPE_SZ, 4096)
         try:
             while True:
                 try:

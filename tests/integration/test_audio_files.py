@@ -137,8 +137,9 @@ async def test_bad_requests_are_refused_by_kind_and_the_worker_survives(tmp_path
 
 
 @pytest.mark.asyncio
-@pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
 async def test_an_output_whose_end_finds_no_room_fails_the_talk(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("limits another process")
     files = {"in_file": str(make_speech(tmp_path / "in.wav")), "out_file": str(tmp_path / "o.flac")}
     async with audio_worker(tmp_path) as rig:
         await rig.start(None, **files, fast=True)

@@ -90,7 +90,10 @@ def test_a_close_that_fails_still_unlocks(tmp_path: Path) -> None:
 
 
 def is_in_memory(fd: int, at: int) -> bool:
-    """Whether a block of a file is in the page cache; a file system without one is memory."""
+    """Whether a block of a file is in the page cache; a file system without one is memory.
+    Elsewhere than on Linux nothing goes past it."""
+    if sys.platform != "linux":
+        return True
     try:
         return os.preadv(fd, [bytearray(BLOCK_BYTES)], at, os.RWF_NOWAIT) == BLOCK_BYTES
     except OSError as e:

@@ -6,6 +6,7 @@ import itertools
 import mmap
 import os
 import random
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def ignore(_advance: Advance) -> None:
 
 def cold(path: Path) -> Path:
     """``path``, whose pages are in no cache any more."""
-    if CAN:
+    if sys.platform == "linux":
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
