@@ -85,7 +85,7 @@ def test_a_talk_without_its_microphone_fetches_nothing(hub_root: Path) -> None:
 
 
 def test_a_damaged_config_is_named_and_mended_by_the_models_name(hub_root: Path) -> None:
-    """It says where the weights are; a model must not be out of reach of its own repair for that."""
+    """It says where the weights are; without it a model may not be out of reach of its repair."""
     with World() as world:
         world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
         world.start_daemon()
