@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
-import socket
 import sqlite3
 import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from moshid import MIN_PROTOCOL, PROTOCOL, __version__
 from moshid.checks.check import Check, Machine
 from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, MOVE_AWAY
+from moshid.service import answering
 from moshid.settings import SOCKET_PATH_LIMIT_BYTES, Settings
 
 PYTHONS: Final = ((3, 11), (3, 12))
 MACOS_MIN: Final = 14
 """First macOS with MLX wheels."""
-
-HELLO_TIMEOUT_S: Final = 5.0
 
 
 def check_python(_machine: Machine) -> list[Check]:
@@ -95,7 +92,7 @@ def check_socket(machine: Machine) -> list[Check]:
 def check_daemon(machine: Machine) -> list[Check]:
     """Whether a daemon runs, and whether lock and socket agree about it."""
     owner = _lock_owner(machine.settings)
-    hello = _hello(machine.settings)
+    hello = answering.hello(machine.settings)
     if hello is not None:
         seen = f"running, pid {hello.get('pid')}, version {hello.get('version')}"
         if hello.get("version") != __version__:
@@ -123,21 +120,6 @@ def _lock_owner(settings: Settings) -> str | None:
     finally:
         os.close(fd)
     return None
-
-
-def _hello(settings: Settings) -> dict[str, Any] | None:
-    """What the daemon answers to daemon.hello, or None."""
-    request = {"jsonrpc": "2.0", "id": 1, "method": "daemon.hello", "params": {}}
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(HELLO_TIMEOUT_S)
-            sock.connect(str(settings.socket))
-            sock.sendall(json.dumps(request).encode() + b"\n")
-            with sock.makefile("rb") as lines:
-                result = json.loads(lines.readline()).get("result")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return result if isinstance(result, dict) else None
 
 
 def check_ledger(machine: Machine) -> list[Check]:
