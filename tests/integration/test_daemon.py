@@ -199,6 +199,7 @@ def test_a_newer_ledger_is_left_alone(world: World) -> None:
     assert done.returncode == 1
     assert "newer" in done.stderr
     assert "hint:" in done.stderr
+    assert "version 999" in (world.home / "moshid.log").read_text(), "for moshi-client logs"
     assert ledger.read_bytes() == before
 
 
