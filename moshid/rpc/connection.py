@@ -38,9 +38,10 @@ UNWRITTEN_BYTES_MAX: Final = 1024 * 1024
 """The same for replies by their size: a batch's may take megabytes."""
 
 TURNS_A_LINE: Final = 8
-"""Turns of the event loop that a line has to be answered in before the next one is read. Most need
-fewer: so hundreds of lines that came at once are neither in memory at once nor done in one turn,
-with everybody else waiting. A line that waits for something holds up the next no longer."""
+"""Turns of the event loop that a line has to be answered in before the next one is read. What needs
+no thread takes six: so hundreds of lines that came at once are neither in memory at once nor done
+in one turn, with everybody else waiting. One that waits for something holds up the next no longer.
+"""
 
 BATCH_MAX: Final = 100
 SUBSCRIPTIONS_MAX: Final = 16
