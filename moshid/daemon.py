@@ -168,7 +168,9 @@ def run(settings: Settings) -> int:
             known, unexpected = group.split(MoshidError)
             if known is None or unexpected is not None:
                 raise
-            raise _first(known) from None
+            error = _first(known)
+            log.error("cannot go on: %s", error.message)  # under launchd nobody sees stderr
+            raise error from None
     return 0
 
 

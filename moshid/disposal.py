@@ -8,7 +8,6 @@ may always go: it is made again when it is wanted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from moshid.downloads.output import is_url
 from moshid.downloads.service import DownloadService
 from moshid.downloads.space import DeletedFile, SpaceReport
-from moshid.errors import BadCheckpoint, InvalidParams, ModelNotFound
+from moshid.errors import InvalidParams, ModelNotFound
 from moshid.model import catalogue, quantised_store
 from moshid.model.files import qualities_on_disk
 from moshid.model.quantised_store import Copy
@@ -76,9 +75,8 @@ class Disposal:
 
     def _missing(self, entry: catalogue.Entry, quality: str) -> str:
         """What to say of a model of which there is nothing to delete. Reads the disk."""
-        with contextlib.suppress(BadCheckpoint):
-            if quality != "auto" and (have := catalogue.held(entry, self._downloads.on_disk)):
-                return catalogue.missing(entry.name, quality, have)
+        if quality != "auto" and (have := catalogue.held(entry, self._downloads.on_disk)):
+            return catalogue.missing(entry.name, quality, have)
         return f"nothing of {entry.name} is on disk"
 
     def _prune_copies(self, report: SpaceReport) -> None:
@@ -95,12 +93,10 @@ class Disposal:
         repo = quantised_store.repo_of(copy)
         entries = [e for e in catalogue.CATALOGUE.values() if repo in e.repos.values()]
         owns = {e.repos[copy.quality] for e in entries if copy.quality in e.repos}
-        with contextlib.suppress(BadCheckpoint):
-            return any(
-                copy.quality in qualities_on_disk(self._downloads.on_disk(own))
-                for own in owns | ({repo} if repo else set())
-            )
-        return False
+        return any(
+            copy.quality in qualities_on_disk(self._downloads.on_disk(own))
+            for own in owns | ({repo} if repo else set())
+        )
 
     def _copies_folder(self) -> Path:
         return quantised_store.folder_beside(self._downloads.cache_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -58,8 +59,16 @@ def locked(settings: Settings) -> Iterator[None]:
             raise AlreadyRunning(
                 f"a daemon (process {owner}) is running already in {settings.home}", pid=owner
             ) from e
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        _write_pid(settings, fd)
         yield
     finally:
         os.close(fd)
+
+
+def _write_pid(settings: Settings, fd: int) -> None:
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as e:
+        hint = "Free some space on its volume." if e.errno == errno.ENOSPC else None
+        raise HomeUnusable(f"{settings.lock} cannot be written: {e.strerror}", hint=hint) from e

@@ -10,13 +10,14 @@ import argparse
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from moshid import home, settings
-from moshid.errors import MoshidError
-from moshid.service import bundle, files
+from moshid.errors import MoshidError, ServiceFailed
+from moshid.service import answering, bundle, files
 from moshid.service.environment import job_environment
 from moshid.service.launchd import Launchd
 from moshid.service.runner import Runner, SystemRunner
@@ -25,6 +26,11 @@ from moshid.settings import Settings
 
 ARGUMENTS: Final = ("-P", "-m", "moshid", "run")
 """To the interpreter; -P keeps the job's working directory off the import path."""
+
+PATIENCE_S: Final = 30.0
+"""For a daemon to answer: a second or two, but for a busy machine or a ledger to be rebuilt."""
+
+POLL_INTERVAL_S: Final = 0.1
 
 Manager = Launchd | Systemd
 Say = Callable[[str], None]
@@ -38,6 +44,8 @@ class Host:
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     runner: Runner = field(default_factory=SystemRunner)
     python: str = sys.executable
+    hello: Callable[[Settings], dict[str, Any] | None] = answering.hello
+    patience_s: float = PATIENCE_S
 
     def manager(self) -> Manager:
         """What starts jobs here."""
@@ -108,7 +116,27 @@ def install(
         say(f"warning: {complaint}")
     for line in manager.load(changed=changed):
         say(f"{manager.name}: {line}")
+    say(f"it answers, process {_answering_process(configured, host, manager)}")
     say("see it: moshi-client status")
+
+
+def _answering_process(configured: Settings, host: Host, manager: Manager) -> int:
+    """Wait until the job's daemon answers: what is loaded may end at once, or need a moment."""
+    deadline = time.monotonic() + host.patience_s
+    while (hello := host.hello(configured)) is None:
+        if time.monotonic() >= deadline:
+            raise ServiceFailed(
+                f"{manager.name} has started it, but it does not answer",
+                hint=f"What it says: {manager.log}, and moshi-client logs.",
+            )
+        time.sleep(POLL_INTERVAL_S)
+    if manager.pid() not in (None, hello["pid"]):
+        raise ServiceFailed(
+            f"the daemon that runs, process {hello['pid']}, is not {manager.name}'s: that one "
+            "cannot start beside it",
+            hint="Stop the other one: moshi-client stop. Then again: moshid install.",
+        )
+    return int(hello["pid"])
 
 
 def _build_bundle(

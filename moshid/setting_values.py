@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from moshid import durations
 from moshid.errors import BadSettings
+from moshid.schedule import Schedule
 
 RECORD_BYTES_MAX = 2**32 - 2**20
 """A WAV counts its bytes in 32 bits; some room is left for its header."""
@@ -87,6 +88,8 @@ def absolute(path: str | Path, source: str) -> Path:
 def _choice(name: str, value: str) -> str:
     if name == "keep_alive":
         durations.parse(value)
+    if name == "download_schedule" and value.strip():
+        Schedule.parse(value)
     choices = _CHOICES.get(name)
     if choices is not None and value not in choices:
         raise ValueError(f"{value!r} is none of {', '.join(choices)}")

@@ -279,15 +279,20 @@ async def silent(
 
 async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.Process:
     """``python -m module fd log_level``, its standard error in a pipe."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        str(fd),
-        settings.log_level,
-        pass_fds=(fd,),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        limit=worker_log.LINE_BYTES_MAX,
-    )
+    # The mask is inherited: a Ctrl-C in the terminal would reach it before it ignores that itself.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            str(fd),
+            settings.log_level,
+            pass_fds=(fd,),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=worker_log.LINE_BYTES_MAX,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

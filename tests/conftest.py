@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,15 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("MOSHID_TEST_TOY", str(folder))
     return folder
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file can take a byte, as on a full disk (this one's errno is EFBIG, not ENOSPC)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -37,7 +37,11 @@ class Context:
         self.json: bool = getattr(args, "json", False)
         self._home_flag: str | None = getattr(args, "home", None)
         self._socket_flag: str | None = getattr(args, "socket", None)
-        self.home = places.home(env, self._home_flag)
+
+    @property
+    def home(self) -> str:
+        """The daemon's home."""
+        return places.home(self.env, self._home_flag)
 
     @property
     def socket(self) -> str:
@@ -80,8 +84,10 @@ class Context:
         """How to start the daemon that this client looks for."""
         own_home = self._home_flag or self.env.get("MOSHID_HOME")
         prefix = f"MOSHID_HOME={_shell_quoted(self.home)} " if own_home else ""
+        flag = f" --socket {_shell_quoted(self.socket)}" if self._socket_flag else ""
         return (
-            f"Start it in a terminal: {prefix}moshid run; or as a service: {prefix}moshid install."
+            f"Start it in a terminal: {prefix}moshid run{flag}; "
+            f"or as a service: {prefix}moshid install{flag}."
         )
 
     def emit(self, data: Json, text: str) -> None:

@@ -10,6 +10,7 @@ import json
 import select
 import signal
 import socket
+import struct
 import time
 from collections import deque
 
@@ -35,6 +36,7 @@ PROTOCOL = 1
 """The protocol version that this client speaks."""
 
 HELLO_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 
 
 class Connection:
@@ -47,19 +49,26 @@ class Connection:
         self._last_id = 0
 
     @classmethod
-    def open(cls, path: str) -> Connection:
-        """Connect to the socket at ``path``.
+    def open(cls, path: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+        """Connect to the socket at ``path``. A daemon that hangs accepts nobody: when as many wait
+        as its queue holds, the next one waits for ``timeout_s``.
 
         Raises:
             DaemonNotRunning: nobody listens there.
-            ClientError: somebody does, but not for us.
+            ClientError: somebody does, but not for us, or not in time.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # Not settimeout: with it a queue that is full for a moment would be refused at once.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout_s))
             sock.connect(path)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0.0))
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as e:
             sock.close()
             raise DaemonNotRunning(f"the daemon is not running (nobody listens on {path})") from e
+        except BlockingIOError as e:
+            sock.close()
+            raise _silent() from e
         except OSError as e:
             sock.close()
             raise ClientError(f"cannot connect to {path}: {e.strerror or e}") from e
@@ -165,9 +174,7 @@ class Connection:
         while True:
             message = self._receive(deadline)
             if message is None:
-                raise ClientError(
-                    "the daemon does not answer", "See its log: moshi-client logs -n 50."
-                )
+                raise _silent()
             if "method" in message:
                 notification = (message["method"], message.get("params") or {})
                 if on_notification is None:
@@ -238,6 +245,15 @@ def check_protocol(server: Json) -> None:
             f"{highest}, this client (version {__version__}) speaks {PROTOCOL}",
             "Bring both to the same version, then restart the daemon.",
         )
+
+
+def _timeval(seconds: float) -> bytes:
+    """A ``struct timeval``; of 0 s: without end."""
+    return struct.pack("@ll", int(seconds), round(seconds % 1 * 1e6))
+
+
+def _silent() -> ClientError:
+    return ClientError("the daemon does not answer", "See its log: moshi-client logs -n 50.")
 
 
 def _lost() -> ConnectionLost:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import json
 import os
 import platform
-import socket
 import sqlite3
 import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from moshid import MIN_PROTOCOL, PROTOCOL, __version__
 from moshid.checks.check import Check, Machine
 from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, MOVE_AWAY
+from moshid.service import answering
 from moshid.settings import SOCKET_PATH_LIMIT_BYTES, Settings
 
 PYTHONS: Final = ((3, 11), (3, 12))
 MACOS_MIN: Final = 14
 """First macOS with MLX wheels."""
 
-HELLO_TIMEOUT_S: Final = 5.0
+FREE_OR_ELSEWHERE: Final = "Make room there, or set MOSHID_HOME elsewhere."
 
 
 def check_python(_machine: Machine) -> list[Check]:
@@ -64,8 +64,9 @@ def check_home(machine: Machine) -> list[Check]:
         return [Check("home", "fail", f"{home} is no folder", "Move it away.")]
     if facts.st_uid != os.getuid():
         return [Check("home", "fail", f"{seen}, of uid {facts.st_uid}", "Set MOSHID_HOME.")]
-    if not os.access(home, os.W_OK | os.X_OK):
-        return [Check("home", "fail", f"{seen}, not writable", f"chmod 700 '{home}'")]
+    if (refused := _refused(home)) is not None:
+        mend = f"chmod 700 '{home}'" if refused.errno == errno.EACCES else FREE_OR_ELSEWHERE
+        return [Check("home", "fail", f"{seen}, not writable: {refused.strerror}", mend)]
     if mode & 0o077:
         return [Check("home", "warn", f"{seen}, open to others", f"chmod 700 '{home}'")]
     return [Check("home", "ok", seen)]
@@ -73,12 +74,21 @@ def check_home(machine: Machine) -> list[Check]:
 
 def _missing_home(home: Path) -> Check:
     above = next(path for path in home.parents if path.exists())
-    try:  # permissions do not tell all: root has every one in /proc, too
-        os.rmdir(tempfile.mkdtemp(prefix=".moshid-doctor-", dir=above))
-    except OSError as e:
-        seen = f"{home} cannot be made: nothing can be in {above} ({e.strerror})"
-        return Check("home", "fail", seen, "Set MOSHID_HOME elsewhere.")
+    if (refused := _refused(above)) is not None:
+        seen = f"{home} cannot be made: nothing can be in {above} ({refused.strerror})"
+        return Check("home", "fail", seen, FREE_OR_ELSEWHERE)
     return Check("home", "ok", f"{home}, made at the first start")
+
+
+def _refused(folder: Path) -> OSError | None:
+    """Why nothing can be written there, or None. Permissions do not tell all: the disk may be full
+    or read-only, and root has every one, in /proc, too."""
+    try:
+        with tempfile.TemporaryFile(prefix=".moshid-doctor-", dir=folder, buffering=0) as file:
+            file.write(bytes(4096))
+    except OSError as e:
+        return e
+    return None
 
 
 def check_socket(machine: Machine) -> list[Check]:
@@ -95,7 +105,7 @@ def check_socket(machine: Machine) -> list[Check]:
 def check_daemon(machine: Machine) -> list[Check]:
     """Whether a daemon runs, and whether lock and socket agree about it."""
     owner = _lock_owner(machine.settings)
-    hello = _hello(machine.settings)
+    hello = answering.hello(machine.settings)
     if hello is not None:
         seen = f"running, pid {hello.get('pid')}, version {hello.get('version')}"
         if hello.get("version") != __version__:
@@ -123,21 +133,6 @@ def _lock_owner(settings: Settings) -> str | None:
     finally:
         os.close(fd)
     return None
-
-
-def _hello(settings: Settings) -> dict[str, Any] | None:
-    """What the daemon answers to daemon.hello, or None."""
-    request = {"jsonrpc": "2.0", "id": 1, "method": "daemon.hello", "params": {}}
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(HELLO_TIMEOUT_S)
-            sock.connect(str(settings.socket))
-            sock.sendall(json.dumps(request).encode() + b"\n")
-            with sock.makefile("rb") as lines:
-                result = json.loads(lines.readline()).get("result")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return result if isinstance(result, dict) else None
 
 
 def check_ledger(machine: Machine) -> list[Check]:

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.ledger_thread import LedgerThread
-from moshid.downloads.schedule import Schedule
-from moshid.errors import BadSettings
+from moshid.schedule import Schedule
 from moshid.settings import Settings
 
 META_KEY: Final = "limits"
@@ -28,16 +27,9 @@ class Limits:
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Limits:
-        """What the settings say.
-
-        Raises:
-            BadSettings: the schedule is none.
-        """
-        try:
-            text = settings.download_schedule.strip()
-            schedule = Schedule.parse(text) if text else None
-        except ValueError as e:
-            raise BadSettings(f"download_schedule: {e}") from e
+        """What the settings say."""
+        text = settings.download_schedule.strip()
+        schedule = Schedule.parse(text) if text else None
         return cls(settings.download_limit_bps or None, schedule, settings.download_metered)
 
     def plain(self) -> dict[str, Any]:

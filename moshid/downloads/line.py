@@ -24,10 +24,10 @@ from moshid.downloads.allowance import Allowance
 from moshid.downloads.bell import Bell
 from moshid.downloads.job import Job
 from moshid.downloads.limits import Limits
-from moshid.downloads.schedule import Local
 from moshid.downloads.shares import Ask, Bucket, Queue
 from moshid.downloads.terms import LOW_CONNECTIONS_MAX, Priority, connections_for, divide
 from moshid.errors import DownloadWaits, MeteredLine, OutsideSchedule
+from moshid.schedule import Local
 
 MOVING_S: Final = 3.0
 """A job moves bytes as long as some came within that time."""

@@ -164,11 +164,7 @@ def choose(
 
 
 def held(entry: Entry, on_disk: OnDisk) -> dict[str, str]:
-    """The qualities of an entry that are on disk, each with its repository. Reads the disk.
-
-    Raises:
-        BadCheckpoint: the ``config.json`` of one is unreadable.
-    """
+    """The qualities of an entry that are on disk, each with its repository. Reads the disk."""
     return {q: repo for q, repo in entry.repos.items() if q in qualities_on_disk(on_disk(repo))}
 
 

@@ -6,6 +6,7 @@ is Moshi v0.1: a built-in configuration and fixed file names.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -55,28 +56,24 @@ class CheckpointPaths(msgspec.Struct, frozen=True):
 
 
 def qualities_on_disk(files: Mapping[str, Path]) -> list[str]:
-    """The qualities that ``files`` hold weights of, best first.
-
-    Raises:
-        BadCheckpoint: ``config.json`` is unreadable.
-    """
+    """The qualities that ``files`` hold weights of, best first."""
     found = _weights_on_disk(files)
     return [quality for quality in WEIGHTS if quality in found]
 
 
 def weights_bytes(files: Mapping[str, Path]) -> dict[str, int]:
-    """The sizes of the weights in ``files`` by quality, of those that are there. Reads the disk.
-
-    Raises:
-        BadCheckpoint: ``config.json`` is unreadable.
-    """
+    """The sizes of the weights in ``files`` by quality, of those that are there. Reads the disk."""
     found = _weights_on_disk(files).items()
     return {quality: path.stat().st_size for quality, path in found if path.is_file()}
 
 
 def _weights_on_disk(files: Mapping[str, Path]) -> dict[str, Path]:
-    """By quality; what ``config.json`` names goes before what is named as usual."""
-    config = read_config(files[CONFIG]) if CONFIG in files else {}
+    """By quality; what ``config.json`` names goes before what is named as usual. A damaged one
+    names nothing: ``locate`` refuses it, but to mend it, or to delete all, it is not needed."""
+    config: dict[str, Any] = {}
+    if CONFIG in files:
+        with contextlib.suppress(BadCheckpoint):
+            config = read_config(files[CONFIG])
     names = (*WEIGHTS.values(), str(config.get("moshi_name", WEIGHTS["bf16"])))
     return {quality_of(name): files[name] for name in names if name in files}
 

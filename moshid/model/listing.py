@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-from moshid.errors import BadCheckpoint
 from moshid.model import catalogue, quantised_store
 from moshid.model.catalogue import OnDisk, Situation
 from moshid.model.files import qualities_on_disk
 from moshid.model.quantised_store import Copy
-
-log = logging.getLogger(__name__)
 
 
 def describe(
@@ -30,17 +25,11 @@ def describe(
     entry = catalogue.resolve(name)
     have: list[str] = []
     disk_bytes = 0
-    auto: dict[str, str] | None = None
     for repo in entry.repos.values():
         files = on_disk(repo)
         disk_bytes += sum(path.stat().st_size for path in files.values())
-        try:
-            have += qualities_on_disk(files)
-        except BadCheckpoint as e:  # one bad repository may not hide the others
-            log.warning("%s cannot be listed: %s", repo, e.message)
-    with contextlib.suppress(BadCheckpoint):  # it was told above
-        choice = catalogue.choose(entry, "auto", on_disk, situation=situation)
-        auto = {"quality": choice.quality, "why": choice.reason}
+        have += qualities_on_disk(files)
+    choice = catalogue.choose(entry, "auto", on_disk, situation=situation)
     return {
         "name": name,
         "repo": next(iter(entry.repos.values())),
@@ -52,6 +41,6 @@ def describe(
         "on_disk_qualities": list(dict.fromkeys(have)),
         "disk_bytes": disk_bytes,
         "quantised": quantised_store.listed(copies, entry.repos.values()),
-        "auto": auto,
+        "auto": {"quality": choice.quality, "why": choice.reason},
         "loaded": name == resident,
     }

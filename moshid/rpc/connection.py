@@ -34,8 +34,14 @@ LINES_MAX: Final = 2 * PENDING_MAX
 """Lines whose replies are not written yet: a client that reads nothing is read no further. Requests
 that wait for something cannot fill this up, so a cancellation always gets through."""
 
-UNWRITTEN_BYTES_MAX: Final = 4 * 1024 * 1024
+UNWRITTEN_BYTES_MAX: Final = 1024 * 1024
 """The same for replies by their size: a batch's may take megabytes."""
+
+TURNS_A_LINE: Final = 8
+"""Turns of the event loop that a line has to be answered in before the next one is read. What needs
+no thread takes six: so hundreds of lines that came at once are neither in memory at once nor done
+in one turn, with everybody else waiting. One that waits for something holds up the next no longer.
+"""
 
 BATCH_MAX: Final = 100
 SUBSCRIPTIONS_MAX: Final = 16
@@ -117,22 +123,32 @@ class Connection:
         return True
 
     async def _read_lines(self) -> None:
-        while True:
+        while await self._read_one():
             while self._lines and self._is_full():
                 await asyncio.wait(self._lines, return_when=asyncio.FIRST_COMPLETED)
-            try:
-                line = await read_line(self._reader)
-                if line is None:
-                    return
-                if not line.strip():
-                    continue
-                value = dispatch.decode(line)
-            except MoshidError as e:
-                await self._send(dispatch.error_reply(None, e))
-                continue
-            task = self._group.create_task(self._serve_line(value))
-            self._lines.add(task)
-            task.add_done_callback(self._lines.discard)
+
+    async def _read_one(self) -> bool:
+        """Read a line and begin to serve it; whether there was one. In a frame of its own, so that
+        nothing of a line is kept while the next one is waited for."""
+        try:
+            line = await read_line(self._reader)
+            if line is None:
+                return False
+            if not line.strip():
+                return True
+            value = dispatch.decode(line)
+        except MoshidError as e:
+            await self._send(dispatch.error_reply(None, e))
+            return True
+        task = self._group.create_task(self._serve_line(value))
+        self._lines.add(task)
+        task.add_done_callback(self._lines.discard)
+        del line, value  # a megabyte may become twenty
+        for _ in range(TURNS_A_LINE):
+            if task.done():
+                break
+            await asyncio.sleep(0)
+        return True
 
     def _is_full(self) -> bool:
         return len(self._lines) >= LINES_MAX or self._unwritten_bytes > UNWRITTEN_BYTES_MAX

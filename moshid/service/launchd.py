@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import plistlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ class Launchd:
     """launchd in the user's graphical session."""
 
     name = "launchd"
+    log = "launchd.log in the home"
 
     def __init__(
         self,
@@ -121,6 +123,12 @@ class Launchd:
         wanted = ("state =", "pid =", "last exit code =")
         said = ", ".join(line for line in lines if line.startswith(wanted))
         return ran.ok, said or ran.said
+
+    def pid(self) -> int | None:
+        """The process that launchd runs; None: it does not say."""
+        ran = self._runner.run(["launchctl", "print", f"{self._domain}/{LABEL}"])
+        found = re.search(r"^\s*pid = (\d+)$", ran.stdout, re.MULTILINE)
+        return int(found[1]) if found else None
 
     def _bootstrap(self) -> Ran:
         return self._runner.run(["launchctl", "bootstrap", self._domain, str(self.file)])

@@ -24,6 +24,7 @@ class Systemd:
     """The user's systemd. ``env`` says where its unit files are."""
 
     name = "systemd"
+    log = "journalctl --user -u moshid"
 
     def __init__(self, runner: Runner, env: Mapping[str, str]) -> None:
         self._runner = runner
@@ -113,6 +114,11 @@ class Systemd:
             return False, "no systemctl here"
         ran = self._runner.run(["systemctl", "--user", "is-active", UNIT])
         return ran.ok, ran.said
+
+    def pid(self) -> int | None:
+        """The process that systemd runs; 0: none, None: it does not say."""
+        ran = self._runner.run(["systemctl", "--user", "show", "-p", "MainPID", "--value", UNIT])
+        return int(ran.stdout) if ran.stdout.strip().isdecimal() else None
 
     def _systemctl(self, *words: str, by_hand: str) -> None:
         argv = ["systemctl", "--user", *words]

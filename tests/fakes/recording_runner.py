@@ -48,6 +48,11 @@ class RecordingRunner:
             return answer.pop(0) if len(answer) > 1 else answer[0]
         return answer(argv) if callable(answer) else answer
 
+    def deeds(self, program: str) -> list[str]:
+        """As ``lines``, without what only asks."""
+        asking = ("print ", "--user show ", "--user is-active ")
+        return [line for line in self.lines(program) if not line.startswith(asking)]
+
     def lines(self, program: str) -> list[str]:
         """The recorded commands of one program, without its name."""
         return [" ".join(words[1:]) for words in self.commands if words[0] == program]

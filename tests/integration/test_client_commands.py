@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
@@ -230,12 +231,19 @@ def test_following_prints_one_object_a_line(
 
 def test_stop_waits_until_the_daemon_is_gone(daemon: FakeDaemon) -> None:
     daemon.replies["daemon.stop"] = {"stopping": True}
-    with start_client(daemon.path.parent, "stop", "--json") as process:
-        daemon.wait_for("daemon.stop")
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        daemon.stop()
-        out, _ = process.communicate()
+    with (daemon.path.parent / "moshid.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"{daemon.hello['pid']}\n")
+        lock.flush()
+        with start_client(daemon.path.parent, "stop", "--json") as process:
+            daemon.wait_for("daemon.stop")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            daemon.stop()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)  # its workers are still ending
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            out, _ = process.communicate()
     assert process.returncode == 0
     assert json.loads(out) == {"stopping": True, "stopped": True}
 

@@ -87,6 +87,11 @@ def test_not_running_is_3_with_the_command_that_starts_it(home: Path, args: tupl
     assert f"MOSHID_HOME={home} moshid run" in done.stderr + done.stdout
 
 
+def test_not_running_says_how_to_start_it_on_the_socket_that_was_named(home: Path) -> None:
+    done = run_client(home, "status", "--socket", f"{home}/o'ther")
+    assert f"moshid run --socket '{home}/o'\"'\"'ther'; or" in done.stderr
+
+
 def test_a_stale_socket_is_not_running(home: Path) -> None:
     fake = FakeDaemon(home / "moshid.sock")
     fake.start()

@@ -33,6 +33,10 @@ def test_the_last_lines_also_while_the_daemon_is_down(home: Path) -> None:
     assert run_client(home, "logs", "-n", "1").stdout == "12:00  info  moshid.x  m29 pid=7\n"
 
 
+def test_any_number_of_lines_may_be_asked_for(home: Path) -> None:
+    assert len(run_client(home, "logs", "-n", "9" * 30).stdout.splitlines()) == 30
+
+
 def test_no_lines_asked_for_are_no_lines(home: Path) -> None:
     assert run_client(home, "logs", "-n", "0").stdout == ""
     assert run_client(home, "logs", "-n", "-1").returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -77,6 +78,16 @@ def test_stop_by_rpc(world: World) -> None:
     world.start_daemon()
     assert world.call("daemon.stop") == {"stopping": True}
     assert world.wait_daemon() == 0
+
+
+def test_once_the_client_has_stopped_it_another_can_start(world: World) -> None:
+    world.start_daemon("--set", "stop_timeout_s=1")
+    for child in workers(world):
+        child.suspend()  # it hangs, and has to be killed
+    world.run_client("stop")
+    with (world.home / "moshid.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert world.wait_daemon() == 0, world.daemon_log()
 
 
 def test_a_stop_asked_for_twice_is_as_orderly(world: World) -> None:
@@ -188,6 +199,7 @@ def test_a_newer_ledger_is_left_alone(world: World) -> None:
     assert done.returncode == 1
     assert "newer" in done.stderr
     assert "hint:" in done.stderr
+    assert "version 999" in (world.home / "moshid.log").read_text(), "for moshi-client logs"
     assert ledger.read_bytes() == before
 
 

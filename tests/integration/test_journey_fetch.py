@@ -82,3 +82,20 @@ def test_a_talk_without_its_microphone_fetches_nothing(hub_root: Path) -> None:
             world.call("talk.start", {"model": "demo", "ensure": True, "input": 99})
         assert caught.value.kind == "audio.no_device"
         assert world.call("download.list")["jobs"] == []
+
+
+def test_a_damaged_config_is_named_and_mended_by_the_models_name(hub_root: Path) -> None:
+    """It says where the weights are; without it a model may not be out of reach of its repair."""
+    with World() as world:
+        world.start_hub(hub_root, rate_bps=1e9, cut_at=[])
+        world.start_daemon()
+        world.call("download.start", {"model": "demo", "wait": True})
+        (config,) = world.hf_cache.glob(f"models--*/snapshots/*/{checkpoint.CONFIG_NAME}")
+        config.resolve().write_bytes(b"{" * config.stat().st_size)
+        assert kind_of(world, "model.load", model="demo") == "model.bad_checkpoint"
+        (demo,) = [m for m in world.call("model.list")["models"] if m["name"] == "demo"]
+        assert demo["on_disk"]
+        report = world.call("download.verify", {"model": "demo"})
+        assert [f["path"] for f in report["files"] if not f["ok"]] == [checkpoint.CONFIG_NAME]
+        assert world.call("download.verify", {"model": "demo", "repair": True})["ok"]
+        assert world.call("model.load", {"model": "demo"})["state"] == "ready"

@@ -289,16 +289,28 @@ async def test_a_client_that_does_not_read_is_read_no_further(
     assert app.added == 2 * count, "and nothing is lost"
 
 
+async def test_a_flood_is_served_line_by_line_while_others_are_answered(
+    client: Client, path: Path, app: SmallApp
+) -> None:
+    flood, count = Client(*await asyncio.open_unix_connection(path)), 500
+    call = '{"jsonrpc": "2.0", "id": %d, "method": "add", "params": {"a": 1}}\n'
+    flood.send_raw("".join(call % n for n in range(count)).encode())
+    await client.call("missing")
+    assert app.added < count / 10, "what came at once is not done at once"
+    assert [(await flood.receive())["id"] for _ in range(count)] == list(range(count))
+    flood.writer.close()
+
+
 async def test_long_replies_that_nobody_reads_do_not_pile_up(
     client: Client, path: Path, app: SmallApp
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(path, limit=2 * LINE_BYTES_MAX)
     deaf, count = Client(reader, writer), 40
-    for n in range(count):
-        deaf.send({"jsonrpc": "2.0", "id": n, "method": "big"})
-        for _ in range(5):  # turns of the loop in which it could be served
-            await client.call("missing")
-    assert app.added <= 15, "4 MiB here, and what the reader and the socket hold"
+    call = '{"jsonrpc": "2.0", "id": %d, "method": "big"}\n'
+    deaf.send_raw("".join(call % n for n in range(count)).encode())
+    for _ in range(5 * count):  # turns of the loop in which all could be served
+        await client.call("missing")
+    assert app.added <= 6, "1 MiB here and the one over it, and what reader and socket hold"
     for _ in range(count):
         assert len((await deaf.receive())["result"]["text"]) == 1_000_000
     assert app.added == count, "and nothing is lost"

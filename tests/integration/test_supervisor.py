@@ -57,6 +57,15 @@ async def test_it_answers_and_tells(
 
 
 @pytest.mark.asyncio
+async def test_a_ctrl_c_that_comes_before_it_listens_leaves_it_alone(settings: Settings) -> None:
+    early = await WorkerProcess.start(
+        "tests.fakes.interrupted_worker", settings, on_event=lambda *_told: None
+    )
+    assert await early.call("echo", {"n": 1}) == {"n": 1}
+    await early.stop()
+
+
+@pytest.mark.asyncio
 async def test_errors_cross_the_process_boundary_by_kind(worker: WorkerProcess) -> None:
     with pytest.raises(BadCheckpoint, match="no such weights") as caught:
         await worker.call("fail")

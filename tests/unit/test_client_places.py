@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from moshi_client import places
-from moshi_client.errors import UsageError
+from moshi_client import cli, places
+from moshi_client.errors import EXIT_NOT_RUNNING, EXIT_USAGE, UsageError
 from moshid import settings
 from moshid.errors import SocketPathTooLong
 
@@ -101,3 +102,16 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         assert rule("/a.wav") == "/a.wav"
         with pytest.raises(UsageError, match="relative to a folder that is gone"):
             rule("b.wav")
+
+
+def test_a_home_relative_to_a_folder_that_is_gone_is_told_unless_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    out, err = io.StringIO(), io.StringIO()
+    env = {"MOSHID_HOME": "relative"}
+    assert cli.main(["status"], env, out, err) == EXIT_USAGE
+    assert err.getvalue().startswith("error: relative is relative to a folder that is gone\n")
+    assert cli.main(["status", "--home", str(tmp_path)], env, out, err) == EXIT_NOT_RUNNING

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from moshi_client.errors import ClientError, ConnectionLost, ProtocolMismatch, RemoteError
 from moshi_client.wire import Connection
+from tests.fakes.client_process import short_home
 
 
 class InterruptedSocket(socket.socket):
@@ -133,3 +136,19 @@ def test_a_closed_connection_is_lost(pair: tuple[socket.socket, socket.socket]) 
 def test_a_silent_daemon_is_given_up(pair: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(ClientError, match="does not answer"):
         Connection(pair[0]).call("daemon.hello", timeout_s=0)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses where Linux lets wait")
+def test_a_daemon_that_accepts_nobody_is_given_up_and_one_that_is_slow_is_not() -> None:
+    """A daemon that hangs: its queue fills up, and who comes then would wait for ever."""
+    with short_home() as home, socket.socket(socket.AF_UNIX) as hung:
+        path, early = str(home / "s"), socket.socket(socket.AF_UNIX)
+        hung.bind(path)
+        hung.listen(0)
+        early.connect(path)  # and the queue is full
+        with pytest.raises(ClientError, match="does not answer"):
+            Connection.open(path, timeout_s=0.01)
+        with early, ThreadPoolExecutor(1) as other:
+            late = other.submit(Connection.open, path)
+            hung.accept()[0].close()
+            late.result().close()

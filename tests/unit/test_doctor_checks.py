@@ -88,6 +88,15 @@ def test_other_platforms_fail() -> None:
     assert only(place.check_platform(machine(Path("/h"), platform="win32"))).state == "fail"
 
 
+@pytest.mark.usefixtures("no_room")
+def test_home_without_room_fails(home: Path) -> None:
+    for folder in (home, home / "yet" / "to be made"):
+        check = only(place.check_home(machine(folder)))
+        assert (check.state, "File too large" in check.seen) == ("fail", True)
+        assert check.todo == place.FREE_OR_ELSEWHERE
+    assert list(home.iterdir()) == []
+
+
 def test_daemon_not_running_is_a_warning_with_the_command(home: Path) -> None:
     check = only(place.check_daemon(machine(home)))
     assert check.state == "warn"

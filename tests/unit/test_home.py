@@ -56,6 +56,15 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(settings: Settings) 
         assert settings.lock.read_text() == f"{os.getpid()}\n"
 
 
+@pytest.mark.usefixtures("no_room")
+def test_a_lock_that_cannot_be_written_is_told_by_name(settings: Settings) -> None:
+    """Else it seemed to be the output that cannot be written."""
+    home.prepare(settings)
+    refused = pytest.raises(HomeUnusable, match="lock cannot be written: File too large")
+    with refused, home.locked(settings):
+        pytest.fail("locked")
+
+
 @pytest.mark.parametrize("which", ["lock", "log_file"])
 def test_a_folder_in_the_place_of_its_files_is_told(settings: Settings, which: str) -> None:
     home.prepare(settings)

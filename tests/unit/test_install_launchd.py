@@ -16,6 +16,7 @@ from moshid.errors import ServiceFailed
 from moshid.service import bundle
 from moshid.service.launchd import LABEL, Launchd
 from moshid.service.runner import Ran, SystemRunner
+from moshid.settings import Settings
 from tests.fakes.recording_runner import RecordingRunner
 
 LOADED_ALREADY = Ran(5, stderr="Bootstrap failed: 5: Input/output error")
@@ -24,13 +25,18 @@ IN_PROGRESS = Ran(37, stderr="Bootstrap failed: 37: Operation already in progres
 KICKSTART_OF_ONE_THAT_RUNS = Ran(37, stderr="Could not kickstart service: 37: Operation already")
 
 
+def answers(_settings: Settings) -> dict[str, Any]:
+    """As a daemon does."""
+    return {"pid": 7}
+
+
 class Setup:
     """An installation below ``folder``; the interpreter is probed for real."""
 
     def __init__(self, folder: Path, runner: RecordingRunner, **env: str) -> None:
         self.env = {"HOME": str(folder), "MOSHID_HOME": str(folder / "home"), **env}
         self.settings = settings.load(env=self.env)
-        self.host = install.Host(platform="darwin", env=self.env, runner=runner)
+        self.host = install.Host(platform="darwin", env=self.env, runner=runner, hello=answers)
         self.plist = folder / "Library" / "LaunchAgents" / f"{LABEL}.plist"
         self.app = folder / "home" / "moshid.app"
         self.said: list[str] = []
@@ -67,9 +73,16 @@ def test_writes_the_plist_and_bootstraps_it(tmp_path: Path) -> None:
     assert (job["ProcessType"], job["LimitLoadToSessionType"]) == ("Interactive", "Aqua")
     assert job["ExitTimeOut"] == 20
     assert job["StandardErrorPath"] == str(tmp_path / "home" / "launchd.log")
-    (line,) = runner.lines("launchctl")
+    (line,) = runner.deeds("launchctl")
     assert line.startswith("bootstrap gui/")
     assert line.endswith(str(setup.plist))
+
+
+def test_a_daemon_that_is_not_launchds_is_in_its_way(tmp_path: Path) -> None:
+    printed = "gui/501/io.github.moshid.daemon = {\n\tstate = running\n\n\tpid = %d\n}\n"
+    Setup(tmp_path, recorder(print=Ran(0, stdout=printed % 7))).install()
+    with pytest.raises(ServiceFailed, match=r"process 7, is not launchd's"):
+        Setup(tmp_path, recorder(print=Ran(0, stdout=printed % 8))).install()
 
 
 def test_a_changed_job_replaces_the_loaded_one(tmp_path: Path) -> None:
@@ -77,9 +90,9 @@ def test_a_changed_job_replaces_the_loaded_one(tmp_path: Path) -> None:
     waits: list[float] = []
     manager = Launchd(runner, {"HOME": str(tmp_path)}, uid=501, sleep=waits.append)
     assert manager.load(changed=True)
-    verbs = [line.split()[0] for line in runner.lines("launchctl")]
+    verbs = [line.split()[0] for line in runner.deeds("launchctl")]
     assert verbs == ["bootstrap", "bootout", "bootstrap", "bootstrap", "bootstrap"]
-    assert runner.lines("launchctl")[1] == f"bootout gui/501/{LABEL}"
+    assert runner.deeds("launchctl")[1] == f"bootout gui/501/{LABEL}"
     assert len(waits) == 2
 
 
@@ -90,7 +103,7 @@ def test_an_unchanged_loaded_job_is_only_started(tmp_path: Path, kickstart: Ran)
     runner = recorder(bootstrap=LOADED_ALREADY, kickstart=kickstart)
     setup = Setup(tmp_path, runner)
     setup.install()
-    (_bootstrap, started) = runner.lines("launchctl")
+    (_bootstrap, started) = runner.deeds("launchctl")
     assert started == f"kickstart gui/{os.getuid()}/{LABEL}"
     assert "launchd: loaded already, nothing changed; it runs" in setup.said
 
@@ -108,13 +121,13 @@ def test_another_code_that_ends_in_5_is_a_refusal(tmp_path: Path) -> None:
     text = "Bootstrap failed: 125: Domain does not support specified action"
     runner = recorder(bootstrap=Ran(125, stderr=text))
     assert Launchd(runner, {"HOME": str(tmp_path)}, uid=501).load(changed=False)
-    assert [line.split()[0] for line in runner.lines("launchctl")] == ["bootstrap", "load"]
+    assert [line.split()[0] for line in runner.deeds("launchctl")] == ["bootstrap", "load"]
 
 
 def test_falls_back_to_load(tmp_path: Path) -> None:
     runner = recorder(bootstrap=Ran(1, stderr="Unrecognized subcommand"))
     Setup(tmp_path, runner).install()
-    assert runner.lines("launchctl")[-1].startswith("load -w ")
+    assert runner.deeds("launchctl")[-1].startswith("load -w ")
 
 
 @pytest.mark.parametrize("load", [Ran(1, stderr="no"), Ran(0, stderr="Load failed: 5: I/O error")])
@@ -220,7 +233,7 @@ def test_uninstall_unloads_removes_and_keeps_the_data(tmp_path: Path) -> None:
     assert not setup.plist.exists()
     assert not setup.app.exists()
     assert (setup.settings.home / "ledger.db").exists()
-    assert runner.lines("launchctl")[0].startswith("bootout gui/")
+    assert runner.deeds("launchctl")[0].startswith("bootout gui/")
 
 
 def test_state_reads_launchctl_print(tmp_path: Path) -> None:

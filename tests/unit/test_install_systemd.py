@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,8 +26,14 @@ class Setup:
         self.env = {"HOME": str(folder), "MOSHID_HOME": str(folder / "home"), **env}
         self.settings: Settings = settings.load(env=self.env)
         self.host = install.Host(
-            platform="linux", env=self.env, runner=runner, python="/usr/bin/py"
+            platform="linux",
+            env=self.env,
+            runner=runner,
+            python="/usr/bin/py",
+            hello=lambda _settings: self.answers.pop(0) if self.answers else None,
+            patience_s=0.0,
         )
+        self.answers: list[dict[str, Any] | None] = [{"pid": 7}]
         self.unit = folder / ".config" / "systemd" / "user" / "moshid.service"
         self.said: list[str] = []
 
@@ -52,11 +59,35 @@ def test_writes_checks_and_starts_the_unit(tmp_path: Path) -> None:
     assert "secret" not in text
     assert "@" not in text
     assert setup.unit.stat().st_mode & 0o777 == 0o644
-    assert runner.lines("systemctl")[-2:] == [
+    assert runner.deeds("systemctl")[-2:] == [
         "--user daemon-reload",
         "--user enable --now moshid.service",
     ]
     assert any(line.startswith("warning: HF_TOKEN is left out") for line in setup.said)
+
+
+def test_a_daemon_that_does_not_answer_is_no_success(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, inactive())
+    setup.answers = []
+    with pytest.raises(ServiceFailed, match="does not answer") as caught:
+        setup.install()
+    assert "journalctl --user -u moshid" in caught.value.hint
+
+
+def test_a_daemon_that_was_started_by_hand_is_in_the_jobs_way(tmp_path: Path) -> None:
+    runner = inactive()
+    runner.answers["systemctl --user show"] = Ran(0, stdout="0\n")
+    with pytest.raises(ServiceFailed, match=r"process 7, is not systemd's") as caught:
+        Setup(tmp_path, runner).install()
+    assert "moshi-client stop" in caught.value.hint
+
+
+def test_it_is_told_which_process_answers(tmp_path: Path) -> None:
+    runner = inactive()
+    runner.answers["systemctl --user show"] = Ran(0, stdout="7\n")
+    setup = Setup(tmp_path, runner)
+    setup.install()
+    assert "it answers, process 7" in setup.said
 
 
 def test_the_stop_timeout_follows_the_setting(tmp_path: Path) -> None:
@@ -72,7 +103,7 @@ def test_again_changes_nothing_and_restarts_nothing(tmp_path: Path) -> None:
     before = setup.unit.stat()
     setup.install()
     assert setup.unit.stat().st_mtime_ns == before.st_mtime_ns
-    assert "--user restart moshid.service" not in runner.lines("systemctl")
+    assert "--user restart moshid.service" not in runner.deeds("systemctl")
     assert list(setup.unit.parent.iterdir()) == [setup.unit]
 
 
@@ -80,7 +111,7 @@ def test_a_changed_unit_that_runs_is_restarted(tmp_path: Path) -> None:
     Setup(tmp_path, inactive()).install()
     runner = RecordingRunner()
     Setup(tmp_path, runner, HF_HOME="/other").install()
-    assert runner.lines("systemctl")[-1] == "--user restart moshid.service"
+    assert runner.deeds("systemctl")[-1] == "--user restart moshid.service"
 
 
 def test_dry_run_does_nothing(tmp_path: Path) -> None:
@@ -147,7 +178,7 @@ def test_uninstall_removes_the_unit_and_keeps_the_data(tmp_path: Path) -> None:
     again.uninstall()
     assert not setup.unit.exists()
     assert (setup.settings.home / "ledger.db").exists()
-    assert runner.lines("systemctl") == [
+    assert runner.deeds("systemctl") == [
         "--user disable --now moshid.service",
         "--user daemon-reload",
     ]

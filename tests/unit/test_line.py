@@ -14,9 +14,9 @@ from moshid.downloads.job import Job, JobError
 from moshid.downloads.limits import Limits
 from moshid.downloads.line import MOVING_S, Line
 from moshid.downloads.pace import Gate
-from moshid.downloads.schedule import Schedule
 from moshid.downloads.terms import Priority
 from moshid.errors import DownloadNetwork, MeteredLine, OutsideSchedule
+from moshid.schedule import Schedule
 from tests.fakes.hand_clock import HandClock
 
 pytestmark = pytest.mark.asyncio

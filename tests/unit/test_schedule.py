@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moshid.downloads.schedule import DAYS, Local, Schedule
+from moshid.schedule import DAYS, Local, Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

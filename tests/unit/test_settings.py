@@ -66,6 +66,7 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("keep_alive = -1", "keep_alive: '-1' is not between 0 and a year"),
         ("model_step_timeout_s = 0", "model_step_timeout_s may not be 0"),
         ("talk_record_max_bytes = 99999999999", r"over 4293918720 \(4.29 GB\): a WAV cannot"),
+        ("download_schedule = 'nights'", "download_schedule: 'nights' is no window of time"),
         ("log_level = 'loud'", "log_level: 'loud' is none of debug"),
         ("a = [", "not TOML"),
         ("a = " + "[" * 10_000, "not TOML"),

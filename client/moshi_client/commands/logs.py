@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import deque
 
 from moshi_client.errors import EXIT_OK, ClientError, DaemonNotRunning
@@ -66,7 +67,7 @@ def _count(text: str) -> int:
         import argparse
 
         raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
-    return int(text)
+    return min(int(text), sys.maxsize)  # the most that a deque takes
 
 
 def log_file(ctx: Context) -> str:

@@ -35,7 +35,7 @@ def candidates(ctx: Context, kind: str) -> list[Candidate]:
     if kind == "events":
         return [(topic, "") for topic in events.TOPICS]
     try:
-        with wire.Connection.open(ctx.socket) as connection:
+        with wire.Connection.open(ctx.socket, timeout_s=PATIENCE_S) as connection:
             connection.call("daemon.hello", wire.greeting(), timeout_s=PATIENCE_S)
             result = connection.call(_METHODS[kind], timeout_s=PATIENCE_S)
     except ClientError:
