@@ -155,7 +155,7 @@ class HfHub:
             raise DownloadNetwork(f"the answer for {repo}/{path} is not a Hub's")
         etag = check_etag(told.etag, f"{repo}/{path}")
         commit = told.commit or pinned or self._listing(repo, revision).commit
-        return RemoteFile(path, commit, etag, told.size, told.location)
+        return RemoteFile(path, commit, etag, told.size, told.location, url)
 
     def _config(self, file: RemoteFile) -> dict[str, Any] | None:
         if file.size > CONFIG_BYTES_MAX:
