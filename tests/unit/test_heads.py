@@ -7,10 +7,12 @@ import asyncio
 import aiohttp
 import pytest
 
+from moshid.downloads.certificates import trusting
 from moshid.downloads.engine import open_session
 from moshid.downloads.heads import HEAD_BYTES_MAX, mended
 from tests.fakes.raw_web import RawWeb, answer
 
+TRUST = trusting(None)
 HEADER = "X-More: " + "x" * 1000 + "\r\n"
 
 
@@ -37,7 +39,10 @@ def test_a_length_is_told_as_strict_readers_want_it(told: str, as_wanted: str) -
 @pytest.mark.asyncio
 async def test_lengths_that_differ_are_refused() -> None:
     twice = {"content-length": "3", "Content-Length": "2"}
-    async with RawWeb(lambda _: answer(200, twice, b"xyz")) as web, open_session(None) as session:
+    async with (
+        RawWeb(lambda _: answer(200, twice, b"xyz")) as web,
+        open_session(TRUST) as session,
+    ):
         with pytest.raises(aiohttp.ClientError):
             await session.get(web.url())
 
@@ -54,7 +59,7 @@ async def test_heads_that_come_byte_by_byte_and_after_others_are_read() -> None:
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, open_session(None) as session:
+    async with server, open_session(TRUST) as session:
         for _ in range(2):
             async with session.get(url) as told:
                 assert await told.read() == b"xyz"
@@ -77,7 +82,7 @@ async def test_an_answer_whose_head_has_no_end_breaks_its_connection() -> None:
 
     server = await asyncio.start_server(for_ever, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, open_session(None) as session:
+    async with server, open_session(TRUST) as session:
         with pytest.raises(aiohttp.ClientError, match="no end"):
             await session.get(url)
         await left.wait()
@@ -87,7 +92,10 @@ async def test_an_answer_whose_head_has_no_end_breaks_its_connection() -> None:
 async def test_long_heads_and_bodies_are_read_on_one_connection() -> None:
     more = {f"X-{n}": "x" * 1000 for n in range(HEAD_BYTES_MAX // 2000)}
     body = bytes(3 * HEAD_BYTES_MAX)
-    async with RawWeb(lambda _: answer(200, more, body)) as web, open_session(None) as session:
+    async with (
+        RawWeb(lambda _: answer(200, more, body)) as web,
+        open_session(TRUST) as session,
+    ):
         for _ in range(3):
             async with session.get(web.url()) as told:
                 assert await told.read() == body
