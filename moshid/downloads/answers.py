@@ -36,7 +36,7 @@ AS_200: Final = 203
 SIZE_MAX: Final = 1 << 60
 
 _CONTENT_RANGE = re.compile(
-    r"bytes +(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
+    r"bytes *[ =:] *(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
 )
 _RATELIMIT_T = re.compile(r"(?:^|[;,\s])t=(\d+)")
 
