@@ -6,12 +6,14 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from moshid.checks.check import Check, Machine
 from moshid.downloads.cache import Cache
+from moshid.downloads.certificates import named, trusting
 from moshid.model.catalogue import CATALOGUE
 from moshid.model.files import qualities_on_disk
 
@@ -38,7 +40,8 @@ def check_hub(machine: Machine) -> list[Check]:
     """Everything about the Hub, as huggingface_hub sees it in this environment."""
     facts = machine.probe(HUB_PROBE)
     cache = Path(facts["cache"]).absolute()
-    return [_check_cache(cache), _check_token(facts), _check_endpoint(facts), _check_models(cache)]
+    where = [_check_cache(cache), _check_token(facts), _check_certificates(machine.env)]
+    return [*where, _check_endpoint(facts), _check_models(cache)]
 
 
 def _check_cache(cache: Path) -> Check:
@@ -63,6 +66,19 @@ def _check_token(facts: dict[str, Any]) -> Check:
     if facts["token"]:
         return Check("token", "ok", "there (not shown)")
     return Check("token", "ok", f"none ({facts['token_path']}); public models need none")
+
+
+def _check_certificates(env: Mapping[str, str]) -> Check:
+    found = named(env)
+    if found is None:
+        return Check("certificates", "ok", "those that come with moshid")
+    try:
+        trusting(found[1])
+    except OSError as e:
+        todo = f"Let {found[0]} name a file or folder of PEM certificates, or unset it."
+        seen = f"{found[0]} is {found[1]}, which cannot be used: {e.strerror or e}"
+        return Check("certificates", "fail", seen, todo)
+    return Check("certificates", "ok", f"{found[1]} ({found[0]})")
 
 
 def _check_endpoint(facts: dict[str, Any]) -> Check:

@@ -36,7 +36,7 @@ AS_200: Final = 203
 SIZE_MAX: Final = 1 << 60
 
 _CONTENT_RANGE = re.compile(
-    r"bytes +(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
+    r"bytes *[ =:] *(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
 )
 _RATELIMIT_T = re.compile(r"(?:^|[;,\s])t=(\d+)")
 
@@ -104,8 +104,9 @@ def judge(
     if status == 200 and _is_whole(length, headers, total):
         return _whole(want, total)
     reason = f"{status} without a Content-Range, {length} bytes long"
-    other = status == 200 and length is not None and not _is_page(headers)
-    return Answer(Verdict.WRONG, reason, other_size=other, misplaced=status == 206)
+    misplaced = status == 206 or (length or "").strip() == str(want.size)
+    other = not misplaced and length is not None and not _is_page(headers)
+    return Answer(Verdict.WRONG, reason, other_size=other, misplaced=misplaced)
 
 
 def _judge_range(given: str, length: str | None, want: ByteRange, total: int) -> Answer:
@@ -121,7 +122,8 @@ def _judge_range(given: str, length: str | None, want: ByteRange, total: int) ->
         reason = f"the answer is {given}, not {want.content_range(total)}"
         return Answer(Verdict.WRONG, reason, misplaced=True)
     if length is not None and length.strip() != str(stop - start):
-        return Answer(Verdict.WRONG, f"the answer has {length} bytes, not {stop - start}")
+        reason = f"the answer has {length} bytes, not {stop - start}"
+        return Answer(Verdict.WRONG, reason, misplaced=True)
     return Answer(Verdict.TAKE, start=start, stop=stop)
 
 

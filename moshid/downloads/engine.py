@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import aiohttp
-import certifi
 
 from moshid.downloads.buffers import Buffers
 from moshid.downloads.disk import DiskPool, Partial
@@ -103,12 +102,11 @@ class PlainRequest(aiohttp.ClientRequest):
         super().update_auth(auth, trust_env=False)
 
 
-def open_session(ca_file: str | None) -> aiohttp.ClientSession:
+def open_session(trust: ssl.SSLContext) -> aiohttp.ClientSession:
     """A session that changes nothing of what it is sent: no decoding, no time-outs of its own (the
-    fetcher watches progress), proxies from the environment, certificates as requests has them."""
-    context = ssl.create_default_context(cafile=ca_file or certifi.where())
+    fetcher watches progress), proxies from the environment."""
     return aiohttp.ClientSession(
-        connector=bound_heads(aiohttp.TCPConnector(limit=0, ssl=context)),
+        connector=bound_heads(aiohttp.TCPConnector(limit=0, ssl=trust)),
         request_class=PlainRequest,
         auto_decompress=False,
         trust_env=has_proxies(),

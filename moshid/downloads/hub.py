@@ -36,7 +36,7 @@ from moshid.downloads.answers import wait_s
 from moshid.downloads.cache import COMMIT, check_repo_path
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
 from moshid.downloads.hedge import hedged
-from moshid.downloads.interim import pass_over_interim_answers
+from moshid.downloads.interim import ANSWER_S, pass_over_interim_answers
 from moshid.downloads.refusals import FINAL, Refusals
 from moshid.downloads.remote import Absent as Absent
 from moshid.downloads.remote import Hub as Hub
@@ -58,7 +58,7 @@ from moshid.setting_values import absolute
 
 T = TypeVar("T")
 
-ASK_TIMEOUT_S: Final = 60.0
+ASK_TIMEOUT_S: Final = ANSWER_S
 """Bounds what requests' own time-outs do not: a resolver that hangs, an answer that drips."""
 
 HEAD_GAPS_S: Final = (1.5, 3.0)
@@ -155,7 +155,7 @@ class HfHub:
             raise DownloadNetwork(f"the answer for {repo}/{path} is not a Hub's")
         etag = check_etag(told.etag, f"{repo}/{path}")
         commit = told.commit or pinned or self._listing(repo, revision).commit
-        return RemoteFile(path, commit, etag, told.size, told.location)
+        return RemoteFile(path, commit, etag, told.size, told.location, url)
 
     def _config(self, file: RemoteFile) -> dict[str, Any] | None:
         if file.size > CONFIG_BYTES_MAX:

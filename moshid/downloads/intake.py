@@ -105,9 +105,15 @@ class Intake:
             self.meter.job.connections -= 1
 
     async def _skip(self, answer: aiohttp.ClientResponse, count_bytes: int, watch: Watch) -> None:
-        """Let bytes pass that are there already."""
+        """Let bytes pass that are there already; they are the line's, too."""
         while count_bytes > 0:
-            piece = await _piece(answer, min(count_bytes, BATCH_BYTES))
+            with watch.resting():
+                most_bytes = await self.allowance.grant(min(count_bytes, BATCH_BYTES))
+            piece = b""
+            try:
+                piece = await _piece(answer, most_bytes)
+            finally:
+                self.allowance.charge(len(piece) - most_bytes)
             if not piece:
                 raise BodyEnded
             watch.took(len(piece))

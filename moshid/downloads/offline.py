@@ -26,7 +26,7 @@ class CacheHub:
         if file is None or not etag:
             return Absent(commit)
         size = (await asyncio.to_thread(file.stat)).st_size
-        return RemoteFile(path, commit, etag, size, location="")
+        return RemoteFile(path, commit, etag, size, location="", asked="")
 
     async def config(self, file: RemoteFile, repo: str) -> dict[str, Any] | None:
         """A cached JSON file's content."""

@@ -15,6 +15,7 @@ from typing import Final
 from moshid.downloads.alternates import Alternates, Endpoint
 from moshid.downloads.boot import boot_id
 from moshid.downloads.cache import Cache
+from moshid.downloads.certificates import trusting_as_named
 from moshid.downloads.disk import DiskPool
 from moshid.downloads.engine import Engine, open_session
 from moshid.downloads.hub import HfHub, Hub, HubPlace
@@ -80,8 +81,8 @@ async def open_engine(
             stack.push_async_callback(asyncio.to_thread, pool.close)
         rng = random.Random(parts.seed)
         hub = _hub(place, settings.download_endpoints, cache, rng, stack)
-        ca_file = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-        session = await stack.enter_async_context(open_session(ca_file))
+        trust = await disk.run(trusting_as_named, os.environ)
+        session = await stack.enter_async_context(open_session(trust))
         yield Engine(
             disk=disk,
             lines=lines,

@@ -13,6 +13,7 @@ from moshid.errors import DownloadError, DownloadNotFound
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file on the Hub: its digest, its size in bytes, and where its bytes are at the moment.
+    ``asked``: the address that leads there, each time anew;
     ``origin``: the endpoint that said so, where there are several; ``encoding``: what the bytes are
     called there, though they are the file."""
 
@@ -21,6 +22,7 @@ class RemoteFile:
     etag: str
     size: int
     location: str
+    asked: str
     origin: str = ""
     encoding: str = ""
 

@@ -40,6 +40,10 @@ BUSY_S: Final = 5.0
 RETURN_S: Final = 30.0
 """So often one connection tries whether the first endpoint is back."""
 
+SPENT_MAX: Final = 3
+"""So many links that are refused when they were just named may be good for one request each: from
+then on each request goes the whole way."""
+
 FRESH_S: Final = 2.0
 """Who named a link so lately was reached: if its host cannot be, the line is not to blame."""
 
@@ -95,7 +99,7 @@ class Source:
         self._wanted = Wanted(repo, commit, path, etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
-        self._wholes = self._resized = self._misplaced = 0
+        self._wholes = self._resized = self._misplaced = self._spent = 0
         self._told_size: int | None = None
         self._misses = Misses()
         self._return_s = 0.0
@@ -123,7 +127,9 @@ class Source:
         """The answer over this link was not to be taken: perhaps the link is no longer good, or
         whoever told the file's size was wrong, or the server cannot stand a range."""
         self._resized = self._resized + 1 if answer.other_size else self._resized
-        if answer.verdict is Verdict.RENEW or self._resized >= RESIZED_MAX:
+        renew = answer.verdict is Verdict.RENEW
+        self._spent += renew and self._link is link and self.is_fresh(link)
+        if renew or self._resized >= RESIZED_MAX:
             self._resized = 0
             self.expire(link)
         self._misplaced += answer.misplaced
@@ -208,6 +214,6 @@ class Source:
         return await self._over(found)
 
     async def _over(self, found: RemoteFile) -> Link:
-        headers = await self._hub.headers(found.location, found.origin)
-        now_s = self._hub.clock()
-        return Link(found.location, headers, found.origin, now_s, found.encoding)
+        url = found.location if self._spent < SPENT_MAX else found.asked
+        headers = await self._hub.headers(url, found.origin)
+        return Link(url, headers, found.origin, self._hub.clock(), found.encoding)

@@ -54,7 +54,7 @@ class WebHub:
         """``repo``: the URL; ``revision``: the SHA-256."""
         size = await self._size_here()
         if size is not None:
-            return RemoteFile(path, revision, revision, size, location=repo)
+            return RemoteFile(path, revision, revision, size, repo, repo)
         if self._engine.offline:
             raise DownloadOffline(f"HF_HUB_OFFLINE is set, and {self._output} is not there")
         try:
@@ -66,7 +66,8 @@ class WebHub:
         self._refusals.over(repo)
         if not size and whole_hasher(revision, 0).hexdigest() != revision:
             raise DownloadNetwork("the server says that the file is empty, which it is not")
-        return RemoteFile(path, revision, revision, size, location, encoding=encoding)
+        asked = str(sendable(repo))
+        return RemoteFile(path, revision, revision, size, location, asked, encoding=encoding)
 
     async def config(self, _file: RemoteFile, _repo: str) -> dict[str, Any] | None:
         """There is none."""
@@ -98,7 +99,7 @@ class WebHub:
                 headers = HEADERS | asked
                 async with await get(self._engine.session, str(sendable(url)), headers) as answer:
                     size = _size_told(answer)
-                    if asked and size is None and answer.status in (206, 416):
+                    if asked and _is_in_doubt(answer.status, size):
                         answer.close()
                         continue
                     self._refuse(answer, url, size)
@@ -175,9 +176,16 @@ def _proxy_wants_login(url: str) -> DownloadError:
 
 
 def _size_told(answer: aiohttp.ClientResponse) -> int | None:
-    if answer.status in (200, AS_200):
+    size = told_size(answer.headers.get("Content-Range", "").rpartition("/")[2])
+    if size is None and answer.status in (200, AS_200):
         return told_size(answer.headers.get("Content-Length"))
-    return told_size(answer.headers.get("Content-Range", "").rpartition("/")[2])
+    return size
+
+
+def _is_in_doubt(status: int, size: int | None) -> bool:
+    """Whether an answer to the question for the first byte leaves the size open: a 200 of one byte
+    is that byte, perhaps."""
+    return size == 1 if status in (200, AS_200) else size is None and status in (206, 416)
 
 
 async def _count(answer: aiohttp.ClientResponse, watchdog: asyncio.Timeout) -> int:

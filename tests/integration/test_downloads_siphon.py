@@ -24,7 +24,7 @@ from tests.fakes.downloads import QUICK, make_service, running, until
 from tests.fakes.fault_hub import Fault, FaultHub
 from tests.fakes.repos import REPO, make_repo
 from tests.integration.test_downloads import assert_in_cache
-from tests.unit.test_whole import fetching
+from tests.unit.test_whole import Fetch, fetching
 
 pytestmark = pytest.mark.asyncio
 
@@ -134,25 +134,58 @@ class LimitedSoon(Unlimited):
             self.charged_bytes += extra_bytes
 
 
+async def take(
+    fetch: Fetch, hub: FaultHub, allowance: Unlimited, *, at: int = 0, fast: bool = True
+) -> int:
+    """Take the first chunk, or what of it comes from ``at`` on, out of an answer with all of it;
+    returns its size."""
+    limits, chunk = Stalls(30.0, asyncio.get_running_loop().time), fetch.trust.chunks[0]
+    intake = Intake(
+        *(fetch.engine, fetch.trust.meter, fetch.trust.files, fetch.partial, fetch.keeper),
+        *(allowance, 2 * MIB, 0.0 if fast else 1e15, None, fast),
+    )
+    rounds = asyncio.create_task(fetch.keeper.run())
+    url = f"{hub.endpoint}/{REPO}/resolve/main/{WEIGHTS}"
+    async with fetch.engine.session.get(url, headers={"Range": chunk.range.header}) as answer:
+        landing = ChunkLanding.begin(chunk)
+        landing.at += at
+        await intake.take([landing], answer, chunk.range, limits.watch(lambda: False))
+    rounds.cancel()
+    return chunk.size
+
+
+class Counting(Unlimited):
+    """Gives little at a time, and counts."""
+
+    def __init__(self) -> None:
+        self.free, self.read_bytes = False, 0
+
+    async def grant(self, want_bytes: int) -> int:
+        self.read_bytes += min(want_bytes, MIB // 4)
+        return min(want_bytes, MIB // 4)
+
+    def charge(self, extra_bytes: int) -> None:
+        self.read_bytes += extra_bytes
+
+
+async def test_what_is_skipped_counts_for_a_limit_too(tmp_path: Path) -> None:
+    """A range that begins earlier, a whole file of which the first half is there."""
+    make_repo(tmp_path / "hub", SIZE)
+    allowance = Counting()
+    async with FaultHub(tmp_path / "hub") as hub, fetching(tmp_path, SIZE, 16 * MIB) as fetch:
+        size = await take(fetch, hub, allowance, at=3 * MIB + 5, fast=False)
+    assert allowance.read_bytes == size
+
+
 async def test_a_limit_that_is_set_in_mid_chunk_is_not_owed_for_what_came_before(
     tmp_path: Path,
 ) -> None:
     make_repo(tmp_path / "hub", SIZE)
-    allowance, limits = LimitedSoon(), Stalls(30.0, asyncio.get_running_loop().time)
+    allowance = LimitedSoon()
     async with FaultHub(tmp_path / "hub") as hub, fetching(tmp_path, SIZE, 16 * MIB) as fetch:
-        chunk = fetch.trust.chunks[0]
-        intake = Intake(
-            *(fetch.engine, fetch.trust.meter, fetch.trust.files, fetch.partial, fetch.keeper),
-            *(allowance, 2 * MIB, 0.0, None, True),
-        )
-        rounds = asyncio.create_task(fetch.keeper.run())
-        url = f"{hub.endpoint}/{REPO}/resolve/main/{WEIGHTS}"
-        async with fetch.engine.session.get(url, headers={"Range": chunk.range.header}) as answer:
-            landing = ChunkLanding.begin(chunk)
-            await intake.take([landing], answer, chunk.range, limits.watch(lambda: False))
-        rounds.cancel()
+        size = await take(fetch, hub, allowance)
     limited_bytes = allowance.granted_bytes + allowance.charged_bytes
-    assert 0 < limited_bytes < chunk.size, "what came freely is not owed"
+    assert 0 < limited_bytes < size, "what came freely is not owed"
 
 
 class Talkative(FaultHub):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import socket
 import ssl
@@ -92,3 +93,5 @@ async def test_names_and_handshakes_are_told_apart() -> None:
     assert told(refused) == "the Hub cannot be reached over TLS (wrong version number)"
     assert told(bad) == "the Hub answers what is no proper HTTP (A)"
     assert told(ConnectionRefusedError()) == "the Hub cannot be reached (OSError)"
+    nobody = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed")
+    assert told(nobody) == "the Hub cannot be reached (connection refused)"

@@ -69,6 +69,39 @@ def by_parts(asked: Asked) -> bytes:
     return answer(206, {"Content-Type": "multipart/byteranges; boundary=x"}, body)
 
 
+def unmarked(asked: Asked) -> bytes:
+    """The range, and not a word that it is one."""
+    first, last = asked.range or (0, SIZE - 1)
+    return answer(200, body=FILE[first : last + 1])
+
+
+def twice(asked: Asked, again: bytes) -> bytes:
+    """The length as it should be, and once more."""
+    head, _, body = part(asked).partition(b"\r\n\r\n")
+    return head + b"\r\n" + again.replace(b"N", b"%d" % len(body)) + b"\r\n\r\n" + body
+
+
+def chunked_and_counted(asked: Asked) -> bytes:
+    """Chunked, with a length beside it."""
+    head, _, body = part(asked, {"Transfer-Encoding": "chunked"}).partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+def misnamed(asked: Asked) -> bytes:
+    """A range, called 200."""
+    return part(asked).replace(b" 206 ", b" 200 ", 1)
+
+
+def miscounted(asked: Asked) -> bytes:
+    """Ranges whose length is another than their place says."""
+    told = part(asked)
+    if asked.range is None or asked.probes:
+        return told
+    head, _, body = told.partition(b"\r\n\r\n")
+    length = b"Content-Length: %d"
+    return head.replace(length % len(body), length % 10) + b"\r\n\r\n" + body[:10]
+
+
 def transformed(_asked: Asked) -> bytes:
     """203: the whole file, which somebody on the way might have changed, and has not."""
     return answer(203, body=FILE)
@@ -96,6 +129,7 @@ def whole(_asked: Asked) -> bytes:
         lambda a: ranged(a, "*"),
         lambda a: ranged(a, SIZE if a.probes else "*"),
         lambda a: ranged(a, unit="Bytes"),
+        lambda a: ranged(a, unit="bytes:"),
         lambda a: part(a, {"Content-Type": "text/html; charset=UTF-8"}),
         lambda a: part(a, {"Content-Encoding": "x-gzip"}),
         lambda a: part(a, {"Content-Encoding": "aws-chunked"}),
@@ -105,6 +139,12 @@ def whole(_asked: Asked) -> bytes:
         choosing,
         misplaced,
         by_parts,
+        unmarked,
+        lambda a: twice(a, b"content-length: N"),
+        lambda a: twice(a, b"Transfer-Encoding: identity"),
+        chunked_and_counted,
+        misnamed,
+        miscounted,
         transformed,
     ],
     ids=[
@@ -112,6 +152,7 @@ def whole(_asked: Asked) -> bytes:
         "no total",
         "no total later",
         "unit",
+        "unit with a colon",
         "html",
         "x-gzip",
         "aws",
@@ -121,6 +162,12 @@ def whole(_asked: Asked) -> bytes:
         "300",
         "misplaced",
         "multipart",
+        "200 for a range",
+        "length twice",
+        "identity",
+        "chunked with a length",
+        "206 called 200",
+        "other length",
         "203",
     ],
 )

@@ -51,6 +51,25 @@ async def test_a_location_goes_over_the_line_byte_for_byte(
     assert {a.target for a in web.seen} == {"/file.bin", target}
 
 
+async def test_an_address_that_is_good_for_one_request_only_is_asked_for_each_time(
+    tmp_path: Path,
+) -> None:
+    fresh = set[str]()
+
+    def spending(asked: Asked) -> bytes:
+        if asked.target == "/file.bin":
+            there = f"/there?once={len(web.seen)}"
+            fresh.add(there)
+            return answer(302, {"Location": there})
+        if asked.target not in fresh:
+            return answer(403)
+        fresh.remove(asked.target)
+        return part(asked)
+
+    async with RawWeb(spending) as web:
+        await fetched(tmp_path, web.url())
+
+
 async def test_a_cookie_is_shown_to_who_set_it_only(tmp_path: Path) -> None:
     """A wall that wants its own cookie is passed, and the place behind it hears nothing."""
     async with RawWeb(part, "127.0.0.2") as other:

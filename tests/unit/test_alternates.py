@@ -22,7 +22,7 @@ from moshid.downloads.tally import Tally
 from moshid.errors import DownloadGated, DownloadNetwork, DownloadNotFound, MoshidError
 
 WANTED = Wanted("org/x", "c" * 40, "a.bin", "e" * 64, 10)
-RIGHT = RemoteFile(WANTED.path, WANTED.commit, WANTED.etag, WANTED.size, "http://bytes/")
+RIGHT = RemoteFile(WANTED.path, WANTED.commit, WANTED.etag, WANTED.size, "http://bytes/", "")
 
 
 @dataclass
