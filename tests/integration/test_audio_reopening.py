@@ -123,6 +123,28 @@ async def test_a_server_that_stands_still_says_nothing_and_is_noticed(
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_hangs_as_the_talk_begins_is_told_before_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener()
+    with jack_server(tmp_path, monkeypatch) as server:
+        async with audio_service(tmp_path) as service:
+            await spare_pid(service)
+            assert service._spares.worker is not None
+            await service._spares.worker.call("find")  # it has looked for devices
+            server.signal(signal.SIGSTOP)
+            start = asyncio.create_task(service.start_talk(echo(**JACK), None, None, listener))
+            try:
+                warned = await next_of(listener, "warning")
+            finally:
+                server.signal(signal.SIGCONT)
+            await start
+            await next_of(listener, "level", warned)
+            await service.stop_talk("a")
+    assert "not opened" in listener.events[warned][1]["message"]
+
+
+@pytest.mark.asyncio
 async def test_a_server_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
