@@ -14,6 +14,8 @@ from moshid.errors import ABSOLUTE_PATH, OUT_FILE, BadAudioFile, InvalidParams
 TEXT_TOP_K: Final = 25
 AUDIO_TOP_K: Final = 250
 TEMPERATURE: Final = 0.8
+SECONDS_MAX: Final = 1e9
+"""Three decades. Counted in samples, the largest numbers there are have no end."""
 
 Temperature = Annotated[float, msgspec.Meta(ge=0.0, le=5.0)]
 TopK = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -41,7 +43,7 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     output: Text | int | None = None
     in_file: Text | None = None
     out_file: Text | None = None
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] | None = None
     fast: bool = False
     record: Text | None = None
     engine: Literal["moshi", "echo"] = "moshi"
