@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from moshid.demo.lags import envelope_lag, lag_samples
-from moshid.demo.sound import JackProbe, JackServer, Samples
+from moshid.demo.probe import JackProbe, Samples
+from moshid.demo.sound import JackServer
 from moshid.errors import NoDevice
 from tests.fakes.audio_rig import WorkerRig, audio_worker, make_speech
 from tests.fakes.jack_rig import jack_server
