@@ -131,7 +131,7 @@ class AudioService:
             answer = await self._open_twice(talk, spec, sock)
         except BaseException as e:
             self._forget(talk)
-            if isinstance(e, asyncio.CancelledError):  # it may be making files just now
+            if isinstance(e, asyncio.CancelledError) and talk.writes_files:  # just now, perhaps
                 limit_s = self._settings.stop_timeout_s
                 await asyncio.wait({talk.worker.exited}, timeout=limit_s)
             raise
