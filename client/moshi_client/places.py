@@ -70,8 +70,12 @@ def rooted(path: str) -> str:
     """The path made absolute, ``~`` expanded.
 
     Raises:
-        UsageError: it is relative to a folder that has been deleted.
+        UsageError: it is empty, or relative to a folder that has been deleted.
     """
+    if not path:  # which would mean the current folder
+        raise UsageError(
+            "a path is empty", "Name a file or folder; a shell's variable may be unset."
+        )
     expanded = os.path.expanduser(path)
     try:
         return expanded if os.path.isabs(expanded) else os.path.join(os.getcwd(), expanded)

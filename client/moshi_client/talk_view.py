@@ -85,6 +85,9 @@ class TalkView:
         if not topic.startswith("talk"):
             if self.session is None:
                 self._show_preparation(topic, data)
+        elif self.session is None and data.get("event") == "warning":
+            self._emit(topic, data)
+            self._show_news(data)  # at once: it may say what the start waits for
         elif self.session is None:
             self._early.append((topic, data))
         else:
@@ -141,8 +144,7 @@ class TalkView:
     def _on_session(self, topic: str, data: Json) -> None:
         if data.get("session") != self.session:
             return
-        if self._one_a_line:
-            self._ctx.emit({"topic": topic, "data": data}, "")
+        self._emit(topic, data)
         if topic == "talk":
             self._take_status(data)
             self._show_news(data)
@@ -151,6 +153,10 @@ class TalkView:
             self._show_text(str(data.get("text") or ""))
         elif topic == "talk.level" and self._ctx.live:
             self._line.show(self._meter(data))
+
+    def _emit(self, topic: str, data: Json) -> None:
+        if self._one_a_line:
+            self._ctx.emit({"topic": topic, "data": data}, "")
 
     def _take_status(self, data: Json) -> None:
         told = data.get("status") or ({"state": data["state"]} if data.get("state") else {})

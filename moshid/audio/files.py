@@ -17,7 +17,7 @@ from moshid.audio.devices import Heard
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
-from moshid.audio.unfinished import UnfinishedWav, find_size
+from moshid.audio.unfinished import Unfinished, find_size
 from moshid.errors import BadAudioFile
 
 READ_S: Final = 0.5
@@ -38,14 +38,23 @@ class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its beginning to its end. After each block soundfile seeks to where
     it is already, and loses some 40 ms of an MP3 by that."""
 
-    beneath: UnfinishedWav | None = None
-    """What it is read from, if not by a path; closed with it."""
+    def __init__(self, path: str, beneath: Unfinished | None) -> None:
+        """``beneath``: what it is read from, if not by its path; closed with it."""
+        self._beneath = beneath
+        try:
+            super().__init__(path if beneath is None else beneath)
+        except BaseException:
+            self._close_beneath()
+            raise
 
     def close(self) -> None:
         """Safe to call twice."""
         super().close()
-        if self.beneath is not None:
-            self.beneath.close()
+        self._close_beneath()
+
+    def _close_beneath(self) -> None:
+        if self._beneath is not None:
+            self._beneath.close()
 
     def seekable(self) -> bool:
         """Not needed."""
@@ -165,11 +174,8 @@ def _open_to_read(path: str) -> soundfile.SoundFile:
             hint="As 16 bits, mono, 24 kHz it can come through stdin: --in - < FILE.",
         )
     try:
-        file = _ReadOn(path)
-        if file.frames == 0 and (size_at := find_size(path)) is not None:
-            file.close()
-            file = _ReadOn(beneath := UnfinishedWav(path, size_at))
-            file.beneath = beneath
+        size = find_size(path)
+        file = _ReadOn(path, None if size is None else Unfinished(path, size))
     except _ERRORS as e:
         raise BadAudioFile(f"{path} is no sound file that can be read: {e}") from e
     if file.samplerate not in RATES:

@@ -41,6 +41,9 @@ SHORT_BUFFER_APIS: Final = ("JACK Audio Connection Kit", "Core Audio")
 LEARN_LOOKS: Final = 40
 BLOCK_S_MAX: Final = 0.025
 
+LATENCY_S_MAX: Final = 10.0
+"""What says more does not know: of a JACK program that tells none PortAudio makes 2**32 samples."""
+
 CLOSE_S_MAX: Final = 2.0
 """A sound server that hangs may not hold up the end of a talk."""
 
@@ -139,7 +142,8 @@ class PortAudioStream:
     def latency_s(self) -> float:
         """What PortAudio says that its buffers and the device add, both directions together."""
         latency = self._stream.latency
-        return float(sum(latency) if isinstance(latency, tuple) else latency)
+        told = latency if isinstance(latency, tuple) else (latency,)
+        return float(sum(s for s in told if 0.0 <= s <= LATENCY_S_MAX))
 
     @property
     def block(self) -> int:

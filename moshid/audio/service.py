@@ -131,7 +131,7 @@ class AudioService:
             answer = await self._open_twice(talk, spec, sock)
         except BaseException as e:
             self._forget(talk)
-            if isinstance(e, asyncio.CancelledError):  # it may be making files just now
+            if isinstance(e, asyncio.CancelledError) and talk.writes_files:  # just now, perhaps
                 limit_s = self._settings.stop_timeout_s
                 await asyncio.wait({talk.worker.exited}, timeout=limit_s)
             raise
@@ -226,12 +226,11 @@ class AudioService:
         self, talk: Talking, codec: CodecSpec | None, sock: socket.socket | None
     ) -> dict[str, Any]:
         """A spare may just be leaving, with a sound server that has died, or know devices of long
-        ago only (a server hung when it looked, a card was in use): then the next one."""
+        ago only (a server hung when it looked, a card was in use): then the next one. What it had
+        opened it has not used yet, so files are as they were."""
         try:
             return await self._open(talk, talk.params, sock)
         except (AudioWorkerDied, NoDevice) as e:
-            if isinstance(e, AudioWorkerDied) and not talk.can_move:
-                raise
             log.info("the spare audio process did not open the talk: %s", e.message)
             if talk.worker is not None:
                 self._processes.retire(talk.worker)
@@ -241,8 +240,10 @@ class AudioService:
     async def _open(
         self, talk: Talking, params: dict[str, Any], sock: socket.socket | None
     ) -> dict[str, Any]:
+        fds = [] if sock is None else [sock.fileno()]
         try:
-            return await self._call(talk, "start", params, [] if sock is None else [sock.fileno()])
+            with liveness.telling_of_a_slow_start(talk, CALL_TIMEOUT_S):
+                return await self._call(talk, "start", params, fds)
         except AudioWorkerDied as e:
             if not (talk.worker and talk.worker.alive):
                 raise

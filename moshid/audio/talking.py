@@ -84,6 +84,11 @@ class Talking:
         return self.params.get("in_file") is None and self.params.get("out_file") is None
 
     @property
+    def writes_files(self) -> bool:
+        """Whether its process makes any."""
+        return any(self.params.get(name) is not None for name in ("out_file", "record"))
+
+    @property
     def has_failed(self) -> bool:
         """Whether the present worker's session is over already."""
         return self.failed is not None

@@ -23,6 +23,7 @@ import soundfile
 
 from moshid.demo import checkpoint, lags, report, sound
 from moshid.demo.home import DemoFailed, World
+from moshid.demo.probe import JackProbe, Samples
 from moshid.demo.watch import Watch
 
 MODEL: Final = "demo"
@@ -206,7 +207,7 @@ class Demo:
         # The probe stands in for microphone and speaker: there is no room, and no echo.
         talk = ["talk", "--model", MODEL, "--seconds", f"{seconds:.1f}", "--no-echo-cancel"]
         talk += ["--seed", str(SEED)]
-        with sound.JackProbe(server) as probe, Watch(world, TALK_TOPICS) as watch:
+        with JackProbe(server) as probe, Watch(world, TALK_TOPICS) as watch:
             client = world.client(*talk)
             probe.attach()
             watch.wait_for(_listening, "the talk to listen", 60.0)
@@ -236,12 +237,12 @@ def _listening(topic: str, data: dict[str, Any]) -> bool:
     return topic == "talk" and data.get("state") == "listening"
 
 
-def _read(path: Path) -> sound.Samples:
+def _read(path: Path) -> Samples:
     pcm, rate = soundfile.read(path, dtype="float32", always_2d=True)
     if rate != RATE:
         raise DemoFailed(f"{path} has {rate} Hz, not {RATE}")
     return np.ascontiguousarray(pcm[:, 0])
 
 
-def _write(path: Path, pcm: sound.Samples) -> None:
+def _write(path: Path, pcm: Samples) -> None:
     soundfile.write(path, pcm, RATE, subtype="PCM_16")

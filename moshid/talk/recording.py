@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -157,8 +158,8 @@ def _mend_all(notes: Path) -> int:
             _mend(base)
         except (OSError, ValueError) as e:
             log.warning("a recording could not be finished: %s", e, extra={"path": str(base)})
-            if not os.path.isdir(base.parent):  # pathlib's raises where it may not look
-                continue  # its volume may come back
+            if not _is_gone(base, e):
+                continue  # its volume may come back, or have room again
         else:
             log.info("a recording was finished", extra={"path": str(_wav(base))})
             mended += 1
@@ -166,8 +167,15 @@ def _mend_all(notes: Path) -> int:
     return mended
 
 
+def _is_gone(base: Path, error: OSError | ValueError) -> bool:
+    """Whether there is nothing to be finished, and never will be: no file, or none of ours."""
+    missing = isinstance(error, FileNotFoundError) and os.path.isdir(base.parent)
+    return missing or isinstance(error, ValueError)
+
+
 def _mend(base: Path) -> None:
     seconds = wav.mend(_wav(base))
+    _drop_half_line(_transcript(base))
     _replace(_captions(base), whole(_words(_transcript(base))))
     try:
         facts = dict(json.loads(_facts(base).read_text(encoding="utf-8")))
@@ -177,8 +185,14 @@ def _mend(base: Path) -> None:
     _replace(_facts(base), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
 
 
+def _drop_half_line(transcript: Path) -> None:
+    """What stands behind the last line that is whole; one that was cut off tells nothing."""
+    with suppress(FileNotFoundError), transcript.open("r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
 def _words(transcript: Path) -> list[dict[str, Any]]:
-    """The lines that are whole; the last one may have been cut off."""
+    """The lines that can be read."""
     words = []
     try:
         # Not splitlines: what it takes for ends of lines, JSON leaves in its strings.
@@ -211,15 +225,28 @@ def _captions(base: Path) -> Path:
 
 
 def _append(path: Path, text: str) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-        file.write(text.encode())
+    """All of it, or nothing: behind half a line the next one would be lost, too."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with open(os.open(path, flags, 0o600), "ab", buffering=0) as file:
+        begin, data = os.fstat(file.fileno()).st_size, memoryview(text.encode())
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(begin)
+            raise
 
 
 def _replace(path: Path, text: str) -> None:
     """Write the whole file, or leave the old one."""
     partial = path.with_name(path.name + ".part")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise

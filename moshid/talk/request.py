@@ -14,6 +14,8 @@ from moshid.errors import ABSOLUTE_PATH, OUT_FILE, BadAudioFile, InvalidParams
 TEXT_TOP_K: Final = 25
 AUDIO_TOP_K: Final = 250
 TEMPERATURE: Final = 0.8
+SECONDS_MAX: Final = 1e9
+"""Three decades. Counted in samples, the largest numbers there are have no end."""
 
 Temperature = Annotated[float, msgspec.Meta(ge=0.0, le=5.0)]
 TopK = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -25,6 +27,7 @@ SAMPLING: Final = (
     *("text_repetition_penalty", "text_repetition_window"),
     *("audio_temperature", "audio_top_k", "audio_top_p"),
 )
+LINKS_MAX: Final = 40
 ENDS: Final = ("input", "output", "in_file", "out_file")
 HEARING: Final = ("echo_cancel", "noise_suppression", "auto_gain")
 """What stands between the microphone and the model."""
@@ -41,7 +44,7 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     output: Text | int | None = None
     in_file: Text | None = None
     out_file: Text | None = None
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] | None = None
     fast: bool = False
     record: Text | None = None
     engine: Literal["moshi", "echo"] = "moshi"
@@ -89,8 +92,15 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """What would only be found missing once the model is loaded. Blocking.
 
         Raises:
-            BadAudioFile: there is no in_file, or no folder for out_file, or out_file is one.
+            BadAudioFile: there is no in_file, or no folder for out_file, or out_file is one; or
+                they are open files of ours.
         """
+        for path in (self.in_file, self.out_file):
+            if path is not None and _is_descriptor(path):
+                raise BadAudioFile(
+                    f"{path} is what the daemon has open there, not what its client has",
+                    hint="For stdin and stdout: --in - and --out -, raw PCM. Or name a file.",
+                )
         if self.in_file is not None and _is_missing(self.in_file):
             raise BadAudioFile(f"there is no file {self.in_file}")
         if self.out_file is not None and _is_missing(folder := Path(self.out_file).parent):
@@ -136,6 +146,23 @@ def _is_missing(path: str | Path) -> bool:
         return True
     except (OSError, ValueError):  # something else is wrong with it: the audio worker says what
         return False
+    return False
+
+
+def _is_descriptor(path: str) -> bool:
+    """Whether it means, by links too, what the process has open that looks: our log, say."""
+    own = f"/proc/{os.getpid()}/"
+    try:
+        for _ in range(LINKS_MAX):
+            folder = os.path.realpath(os.path.dirname(path))
+            if folder == "/dev/fd" or folder.startswith(own):
+                return True
+            path = os.path.join(folder, os.path.basename(path))
+            if not os.path.islink(path):
+                return False
+            path = os.path.join(folder, os.readlink(path))
+    except (OSError, ValueError):  # the audio worker says what is wrong with it
+        pass
     return False
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from moshid.demo.lags import lag_samples
-from moshid.demo.sound import JackProbe, JackServer, Samples, sound_environment
+from moshid.demo.probe import JackProbe, Samples
+from moshid.demo.sound import JackServer, sound_environment
 
 RATE = 24_000
 FRAME = 1_920

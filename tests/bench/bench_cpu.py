@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 
 from moshid.demo.home import World
-from moshid.demo.sound import JackProbe, JackServer, sound_environment
+from moshid.demo.probe import JackProbe
+from moshid.demo.sound import JackServer, sound_environment
 from tests.bench.bench_latency import ready
 
 RATE: Final = 24_000

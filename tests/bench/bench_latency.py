@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from moshid.demo import checkpoint
 from moshid.demo.home import World
+from moshid.demo.probe import JackProbe
 from moshid.demo.run import cache_folder
-from moshid.demo.sound import JackProbe, JackServer, sound_environment
+from moshid.demo.sound import JackServer, sound_environment
 from moshid.demo.watch import Watch
 from tests.bench import burst_signal
 from tests.bench.burst_signal import Bursts

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moshid.demo.home import World
-from moshid.demo.sound import JackProbe, JackServer, Samples, sound_environment
+from moshid.demo.probe import JackProbe, Samples
+from moshid.demo.sound import JackServer, sound_environment
 from moshid.demo.watch import Watch
 from tests.bench import burst_signal
 from tests.bench.bench_callbacks import burning

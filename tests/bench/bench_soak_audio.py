@@ -27,8 +27,9 @@ import psutil
 from moshi_client.errors import ClientError
 from moshid.demo import checkpoint
 from moshid.demo.home import DemoFailed, World
+from moshid.demo.probe import JackProbe, Samples
 from moshid.demo.run import cache_folder
-from moshid.demo.sound import JackProbe, JackServer, Samples, sound_environment
+from moshid.demo.sound import JackServer, sound_environment
 from tests.bench import burst_signal
 from tests.bench.bench_latency import ready
 

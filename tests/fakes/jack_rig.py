@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from moshid.demo.sound import JackProbe, JackServer
+from moshid.demo.probe import JackProbe
+from moshid.demo.sound import JackServer
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import soundfile
 
 from moshid.audio import wav
 from moshid.demo.lags import lag_samples
-from moshid.demo.sound import JackProbe, Samples
+from moshid.demo.probe import JackProbe, Samples
 from moshid.errors import InvalidParams, NoTalk, RecordingFailed
 from tests.fakes.audio_rig import WorkerRig, audio_worker, make_speech
 from tests.fakes.jack_rig import jack_server, patch_back

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from moshid.demo.lags import envelope_lag, lag_samples
-from moshid.demo.sound import JackProbe, JackServer, Samples
+from moshid.demo.probe import JackProbe, Samples
+from moshid.demo.sound import JackServer, jack_library
 from moshid.errors import NoDevice
 from tests.fakes.audio_rig import WorkerRig, audio_worker, make_speech
 from tests.fakes.jack_rig import jack_server
@@ -120,6 +121,26 @@ async def test_other_rates_are_resampled(tmp_path: Path, monkeypatch: pytest.Mon
     piece = heard[lag:][inner]
     assert np.corrcoef(piece, tone[inner])[0, 1] > 0.98
     assert stats["underruns"] == 0
+
+
+@pytest.mark.asyncio
+async def test_a_program_that_tells_no_latency_is_heard_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PortAudio says 50 hours then, and a recording would begin with that much silence."""
+    with jack_server(tmp_path, monkeypatch) as server:
+        mixer = jack_library().Client("mixer", no_start_server=True, servername=server.name)
+        mixer.inports.register("in")
+        mixer.set_process_callback(lambda _frames: None)
+        with mixer:
+            async with audio_worker(tmp_path) as rig:
+                record = {"path": str(tmp_path / "r" / "talk.wav")}
+                devices = {"input": "system", "output": "mixer"}
+                started = await rig.start(None, **devices, record=record, seconds=2)
+                ended = await rig.wait_for("ended")
+    assert started["devices"]["output"]["latency_ms"] < 1000
+    assert ended["stats"]["latency_ms"]["p50"] < 1000
+    assert soundfile.info(tmp_path / "r" / "talk.wav").duration < 5
 
 
 @pytest.mark.asyncio

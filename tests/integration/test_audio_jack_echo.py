@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from moshid.demo.sound import JackProbe, JackServer, Samples
+from moshid.demo.probe import JackProbe, Samples
+from moshid.demo.sound import JackServer
 from tests.fakes import rooms
 from tests.fakes.audio_rig import audio_worker
 from tests.fakes.jack_rig import jack_server

@@ -179,6 +179,22 @@ async def test_a_worker_that_stands_still_for_long_is_told_to_the_talk(tmp_path:
 
 
 @pytest.mark.asyncio
+async def test_a_spare_that_leaves_as_a_talk_between_files_begins_is_replaced(
+    tmp_path: Path,
+) -> None:
+    """As one does whose devices have changed this very moment."""
+    make_speech(tmp_path / "in.wav")
+    listener = Listener()
+    async with audio_service(tmp_path) as service:
+        os.kill(await spare_pid(service), signal.SIGKILL)  # which the service has not noticed yet
+        params = talk_of("a", tmp_path, engine="echo", fast=True)
+        await service.start_talk(params, None, None, listener)
+        ended = await listener.wait_for("ended")
+        await service.stop_talk("a")
+    assert ended["reason"] == "input_end"
+
+
+@pytest.mark.asyncio
 async def test_a_killed_spare_is_replaced(tmp_path: Path) -> None:
     async with audio_service(tmp_path) as service:
         first = await spare_pid(service)

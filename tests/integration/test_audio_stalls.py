@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from moshid.demo.lags import lag_samples
-from moshid.demo.sound import JackProbe, JackServer, Samples, sound_environment
+from moshid.demo.probe import JackProbe, Samples
+from moshid.demo.sound import JackServer, sound_environment
 from tests.fakes.audio_rig import audio_worker
 from tests.fakes.jack_rig import jack_server
 

@@ -10,7 +10,8 @@ import soundfile
 
 from moshid.demo import checkpoint
 from moshid.demo.home import World
-from moshid.demo.sound import JackProbe, JackServer
+from moshid.demo.probe import JackProbe
+from moshid.demo.sound import JackServer
 from moshid.demo.watch import Watch
 from tests.fakes.audio_rig import make_speech
 

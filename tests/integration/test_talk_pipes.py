@@ -165,3 +165,22 @@ def test_a_sound_file_and_a_strange_suffix_are_refused(world: World, tmp_path: P
     error = json.loads(done.stderr)["error"]
     assert error["kind"] == "audio.bad_file"
     assert ".flac" in error["hint"]
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link.wav"])
+def test_a_descriptor_s_path_is_refused_since_it_would_be_the_daemon_s(
+    world: World, tmp_path: Path, path: str
+) -> None:
+    log = world.folder / "daemon.stderr"
+    speech = make_speech(tmp_path / "in.wav")
+    (tmp_path / "link.wav").symlink_to("/dev/stdout")
+    for ends in (["--in", str(speech), "--out", path], ["--in", path, "--out", "out.wav"]):
+        command = [*CLIENT, "talk", "--engine", "echo", *ends, "--fast", "--json"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=world.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        error = json.loads(done.stderr)["error"]
+        assert error["kind"] == "audio.bad_file"
+        assert "--out -" in error["hint"]
+    assert b"\0\0\0\0" not in log.read_bytes(), "no sound in the daemon's log"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import tracemalloc
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
 from moshid.audio.wav import FILE_BYTES_MAX
 from moshid.errors import BadAudioFile
+from tests.fakes.little_room import room_for
 
 
 def tone(rate: int, seconds: float, hz: float = 440.0) -> Samples:
@@ -138,17 +137,6 @@ def test_paths_that_cannot_be_looked_at_are_told_in_the_systems_words() -> None:
     for end in (FileSink, lambda p: FileSource(p, fast=True, tail_frames=0, seconds=None)):
         with pytest.raises(BadAudioFile, match="is no path"):
             end("/tmp/nul\0.wav")
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file grows beyond ``size`` bytes, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def noise(frames: int) -> Samples:

@@ -99,3 +99,23 @@ def test_a_killed_writer_s_file_lacks_a_second_at_most(
     found, _rate = soundfile.read(path, dtype="float32")
     assert len(found) == len(wanted) + FRAME_SAMPLES
     assert np.abs(found[: len(wanted)] - wanted).max() < 2**-14
+
+
+@pytest.mark.parametrize(
+    ("suffix", "missing_s_max"), [(".opus", 0.3), (".mp3", 0.2), (".ogg", 1.0)]
+)
+def test_a_killed_writer_s_lossy_file_lacks_little(
+    tmp_path: Path, suffix: str, missing_s_max: float
+) -> None:
+    """Quieter towards its end, so that an MP3 of many bit rates would be said to be shorter."""
+    path = tmp_path / f"out{suffix}"
+    sink = FileSink(str(path))
+    pcm = noise(125) * np.linspace(1.0, 0.01, 125 * FRAME_SAMPLES, dtype=np.float32)
+    for frame, start in enumerate(range(0, len(pcm), FRAME_SAMPLES)):
+        sink.play(pcm[start : start + FRAME_SAMPLES], start, 0)
+        if frame >= 100:
+            found, _rate = soundfile.read(path, dtype="float32")  # and no close
+            assert start + 2 * FRAME_SAMPLES - len(found) < missing_s_max * SAMPLE_RATE
+    sink.close()
+    found, _rate = soundfile.read(path, dtype="float32")
+    assert len(found) == len(pcm) + FRAME_SAMPLES

@@ -20,7 +20,7 @@ class Card:
     """PortAudio's stream."""
 
     samplerate = RATE
-    latency = (0.01, 0.02)
+    latency: tuple[float, float] | float = (0.01, 0.02)
     active = True
     closed = False
 
@@ -144,3 +144,13 @@ def test_a_stream_that_lost_sound_is_looked_at_often_again() -> None:
     look_for(stream, told, 4.0, coming=True)
     assert not stream.is_new
     assert told.begun_anew == 1
+
+
+def test_a_latency_that_cannot_be_is_left_out() -> None:
+    stream, told = opened()
+    assert stream.latency_s == pytest.approx(0.03)
+    for unknown in (2**32 / RATE, -1.0, float("nan")):
+        told.stream.latency = (unknown, 0.02)
+        assert stream.latency_s == pytest.approx(0.02)
+        told.stream.latency = unknown
+        assert stream.latency_s == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
@@ -70,6 +71,52 @@ def test_a_wav_without_a_length_is_read_to_its_end(
 def test_a_wav_without_sound_stays_without(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(data)
+    found, seconds = read_all(path)
+    assert len(found) == 0
+    assert seconds == 0.0
+
+
+def other(suffix: str, *, size_at: int, behind: bytes = b"", **sizes: bytes) -> bytes:
+    """What libsndfile writes, with other bytes where that counts; ``riff``, of an RF64."""
+    file = io.BytesIO()
+    soundfile.write(file, noise(), SAMPLE_RATE, format=suffix, subtype="FLOAT")
+    data = bytearray(file.getvalue()) + behind
+    if suffix == "CAF":
+        size_at += data.index(b"data")
+    for at, told in ((20, sizes.get("riff", b"")), (size_at, sizes["data"])):
+        data[at : at + len(told)] = told
+    return bytes(data)
+
+
+PIECES = b"info" + struct.pack(">q", 6) + b"\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        other("CAF", size_at=4, data=struct.pack(">q", -1)),
+        other("CAF", size_at=4, data=struct.pack(">q", 0)),
+        other("CAF", size_at=4, data=struct.pack(">q", 4)),
+        other("RF64", size_at=28, riff=bytes(8), data=bytes(16)),
+        other("RF64", size_at=28, data=bytes(8), behind=b"\1"),
+        other("AU", size_at=8, data=bytes(4)),
+    ],
+    ids=["caf -1", "caf 0", "caf 4", "rf64 nothing", "rf64 no data", "au"],
+)
+def test_other_files_without_a_length_are_read_to_their_end(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.any"
+    path.write_bytes(data)
+    found, seconds = read_all(path)
+    assert np.array_equal(found, noise())
+    assert seconds == 2.0
+
+
+@pytest.mark.parametrize("rest", [b"", PIECES, PIECES + PIECES])
+def test_a_caf_without_sound_stays_without(tmp_path: Path, rest: bytes) -> None:
+    """Chunks that end where the file does are no sound."""
+    path = tmp_path / "a.caf"
+    whole = other("CAF", size_at=4, data=struct.pack(">q", 4))
+    path.write_bytes(whole[: whole.index(b"data") + 16] + rest)
     found, seconds = read_all(path)
     assert len(found) == 0
     assert seconds == 0.0

@@ -12,6 +12,19 @@ from moshi_client.context import Context
 from moshi_client.talk_view import TalkView
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_warning_is_shown_while_the_talk_still_starts(follow: bool) -> None:
+    """It may say what the start waits for."""
+    out, err = io.StringIO(), io.StringIO()
+    view = TalkView(Context(argparse.Namespace(json=follow), {}, out, err), one_a_line=follow)
+    data = {"session": "t", "event": "warning", "message": "not opened", "hint": "Hangs."}
+    view.on_notification("event", {"topic": "talk", "data": data})
+    shown = (out if follow else err).getvalue()
+    assert "not opened" in shown
+    view.begin({"session": {"session": "t", "state": "listening"}, "seed": 1})
+    assert (out if follow else err).getvalue().count("not opened") == 1
+
+
 @pytest.mark.parametrize(
     ("data", "line"),
     [

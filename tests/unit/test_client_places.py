@@ -92,6 +92,12 @@ def test_same_cache_as_huggingface_hub(
     assert places.hf_cache({"HOME": str(tmp_path), **env}) == theirs
 
 
+def test_an_empty_path_is_no_folder() -> None:
+    for rule in (places.absolute, places.rooted):
+        with pytest.raises(UsageError, match="is empty"):
+            rule("")
+
+
 def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (gone := tmp_path / "gone").mkdir()
     monkeypatch.chdir(gone)

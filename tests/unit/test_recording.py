@@ -145,6 +145,7 @@ async def test_what_a_killed_daemon_left_is_finished_at_the_next_start(
     facts = json.loads(one(folder, ".json").read_text())
     assert (facts["model"], facts["seconds"]) == ("demo", 2.0)
     assert "cut off" in facts["mended"]
+    assert one(folder, ".jsonl").read_text().endswith(' Well"}\n'), "no half line"
     assert list(settings.recordings.iterdir()) == []
     assert await mend_all(settings) == 0
 

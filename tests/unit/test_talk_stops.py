@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from moshid.errors import InternalError, NoTalk
 from moshid.events import Bus
-from moshid.talk.request import TalkRequest
+from moshid.talk.request import SECONDS_MAX, TalkRequest
 from moshid.talk.service import TalkService
 from tests.fakes.talk_parts import FakeParts, talking, until
 
@@ -113,3 +114,10 @@ async def test_the_sound_ends_as_it_is_to_rejoin(
     parts.on_event("ended", {"reason": "input_end", "stats": {"frames": 3}})
     final = (await until(events, "stopped"))["status"]
     assert (final["reason"], final["error"]) == ("input_end", None)
+
+
+async def test_more_seconds_than_can_be_counted_are_refused() -> None:
+    longest = msgspec.convert({"seconds": SECONDS_MAX}, TalkRequest)
+    assert longest.seconds == SECONDS_MAX
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.seconds"):
+        msgspec.convert({"seconds": 1e308}, TalkRequest)
