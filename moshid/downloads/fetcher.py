@@ -275,7 +275,7 @@ class Fetcher:
             size = self.intake.partial.size
             verdict = judge(answer.status, answer.headers, want, size, link.encoding)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
-                self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
+                self.source.gave(link, whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
                 await self.intake.take(
                     landings, answer, ByteRange(verdict.start, verdict.stop), watch

@@ -16,6 +16,7 @@ from moshid.downloads.answers import Answer, Verdict
 from moshid.downloads.backoff import Outage
 from moshid.downloads.givers import Givers, Misses
 from moshid.downloads.meter import Meter
+from moshid.downloads.once import Once
 from moshid.downloads.remote import Hub, RemoteFile, Resized, Wanted
 from moshid.errors import DownloadNetwork
 
@@ -39,10 +40,6 @@ BUSY_S: Final = 5.0
 
 RETURN_S: Final = 30.0
 """So often one connection tries whether the first endpoint is back."""
-
-SPENT_MAX: Final = 3
-"""So many links that are refused when they were just named may be good for one request each: from
-then on each request goes the whole way."""
 
 FRESH_S: Final = 2.0
 """Who named a link so lately was reached: if its host cannot be, the line is not to blame."""
@@ -99,7 +96,8 @@ class Source:
         self._wanted = Wanted(repo, commit, path, etag, size)
         self._lock = asyncio.Lock()
         self._link: Link | None = None
-        self._wholes = self._resized = self._misplaced = self._spent = 0
+        self._wholes = self._resized = self._misplaced = 0
+        self._once = Once()
         self._told_size: int | None = None
         self._misses = Misses()
         self._return_s = 0.0
@@ -118,8 +116,9 @@ class Source:
         """Whether the server's last answer was the file as a whole."""
         return self._wholes > 0
 
-    def gave(self, *, whole: bool) -> None:
+    def gave(self, link: Link, *, whole: bool) -> None:
         """The server answered a range with the whole file, or as it should."""
+        self._once.gave(link)
         self._wholes = self._wholes + 1 if whole else 0
         self._resized = self._misplaced = 0
 
@@ -128,7 +127,8 @@ class Source:
         whoever told the file's size was wrong, or the server cannot stand a range."""
         self._resized = self._resized + 1 if answer.other_size else self._resized
         renew = answer.verdict is Verdict.RENEW
-        self._spent += renew and self._link is link and self.is_fresh(link)
+        if renew and self._link is link and self.is_fresh(link):
+            self._once.refused()
         if renew or self._resized >= RESIZED_MAX:
             self._resized = 0
             self.expire(link)
@@ -214,6 +214,6 @@ class Source:
         return await self._over(found)
 
     async def _over(self, found: RemoteFile) -> Link:
-        url = found.location if self._spent < SPENT_MAX else found.asked
+        url = found.asked if self._once.is_so else found.location
         headers = await self._hub.headers(url, found.origin)
         return Link(url, headers, found.origin, self._hub.clock(), found.encoding)

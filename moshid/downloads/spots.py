@@ -119,7 +119,7 @@ class Spots:
         async with await get(self.engine.session, link.url, headers) as answer:
             verdict = judge(answer.status, answer.headers, spot, self.size, link.encoding)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
-                self.source.gave(whole=verdict.verdict is Verdict.WHOLE)
+                self.source.gave(link, whole=verdict.verdict is Verdict.WHOLE)
             if verdict.verdict is Verdict.TAKE:
                 return await answer.content.readexactly(spot.size)
             answer.close()
