@@ -39,9 +39,10 @@ class Claims:
         return sum(bytes_done(c) for c in self.chunks.values())
 
 
-def claims(ledger: Path, partials: Path) -> Claims:
+def claims(ledger: Path, partials: Path, right: bytes | None = None) -> Claims:
     """Compare a ledger with the partial files in a folder, byte for byte: done chunks, and the
-    durable prefixes of the others."""
+    durable prefixes of the others. ``right``: what belongs there; where it is there, nothing is
+    lost: another home may have brought what came wrong to this one."""
     found = Claims()
     if not ledger.exists():
         return found
@@ -52,7 +53,7 @@ def claims(ledger: Path, partials: Path) -> Claims:
             if blob.inode != path.stat().st_ino:
                 continue  # of another file: it is read again before it is trusted
             found.chunks[path.stem] = copy.chunks(path.stem)
-            found.faults += _lies(path, found.chunks[path.stem], blob.digest_kind)
+            found.faults += _lies(path, found.chunks[path.stem], blob.digest_kind, right)
     return found
 
 
@@ -63,12 +64,14 @@ def _copy(ledger: Path, folder: Path) -> Ledger:
     return Ledger(folder / "ledger.db")
 
 
-def _lies(path: Path, chunks: list[Chunk], kind: str) -> list[str]:
+def _lies(path: Path, chunks: list[Chunk], kind: str, right: bytes | None) -> list[str]:
     lies = []
     with path.open("rb") as file:
         for chunk in chunks:
             size = chunk.size if chunk.done else chunk.durable_bytes
-            if size and _digest(kind, os.pread(file.fileno(), size, chunk.offset)) != chunk.digest:
+            content = os.pread(file.fileno(), size, chunk.offset)
+            is_right = right is not None and content == right[chunk.offset : chunk.offset + size]
+            if size and not is_right and _digest(kind, content) != chunk.digest:
                 state = "done" if chunk.done else f"durable to {size}"
                 lies.append(f"chunk {chunk.index} of {path.name} is {state} and differs on disk")
     return lies

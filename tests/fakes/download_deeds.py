@@ -110,7 +110,8 @@ class Deeds:
         if blobs != [self.content]:
             self.faults.append(f"{len(blobs)} blobs at the end, or another file than the Hub's")
         left = sorted(p.name for p in (self.cache / ".locks" / "moshid").iterdir())
-        self.faults += [f"left over: {name}" for name in left]
+        # A kill may leave the 40 bytes of a ref before its rename; a prune takes them a day later.
+        self.faults += [f"left over: {n}" for n in left if not n.startswith("ref.")]
 
     def _wait_done(self, world: World, limit_s: float) -> None:
         give_up_s, job = time.monotonic() + limit_s, None
@@ -154,7 +155,8 @@ class Deeds:
     def _look_at_ledger(self, world: World) -> None:
         """What the dead daemon's ledger claims is so, unless we, or the other home, were at it."""
         self.flipped &= self._partial() is not None
-        found = claims(world.home / "ledger.db", self.cache / ".locks" / "moshid")
+        partials = self.cache / ".locks" / "moshid"
+        found = claims(world.home / "ledger.db", partials, self.content)
         if not self.flipped:
             self.faults += found.faults
             self.done["durable chunks compared"] += sum(

@@ -49,13 +49,19 @@ async def test_lengths_that_differ_are_refused() -> None:
 
 @pytest.mark.asyncio
 async def test_heads_that_come_byte_by_byte_and_after_others_are_read() -> None:
+    left = asyncio.Event()
+
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         told = answer(200, {"content-length": "3"}, b"xyz")
-        while await reader.readuntil(b"\r\n\r\n"):
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
             for at in b"HTTP/1.1 103 X\r\nLink: y\r\n\r\n" + told:
                 writer.write(bytes([at]))
                 await writer.drain()
                 await asyncio.sleep(0)
+        await reader.read()
+        writer.close()
+        left.set()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -63,6 +69,8 @@ async def test_heads_that_come_byte_by_byte_and_after_others_are_read() -> None:
         for _ in range(2):
             async with session.get(url) as told:
                 assert await told.read() == b"xyz"
+        await session.close()
+        await left.wait()
 
 
 @pytest.mark.asyncio
