@@ -10,7 +10,7 @@ import json
 import select
 import signal
 import socket
-import struct
+import sys
 import time
 from collections import deque
 
@@ -248,8 +248,9 @@ def check_protocol(server: Json) -> None:
 
 
 def _timeval(seconds: float) -> bytes:
-    """A ``struct timeval``; of 0 s: without end."""
-    return struct.pack("@ll", int(seconds), round(seconds % 1 * 1e6))
+    """A ``struct timeval`` of 64 bits; of 0 s: without end."""
+    parts = (int(seconds), round(seconds % 1 * 1e6))
+    return b"".join(part.to_bytes(8, sys.byteorder) for part in parts)
 
 
 def _silent() -> ClientError:

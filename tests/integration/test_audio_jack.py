@@ -170,7 +170,7 @@ async def test_a_stalled_model_leaves_no_lag_behind(
     before, _ = envelope_lag(bursts[: 2 * RATE], heard[: 5 * RATE // 2], RATE, lag_s_max=1.0)
     after, correlation = envelope_lag(bursts[5 * RATE :], heard[5 * RATE :], RATE, lag_s_max=1.0)
     assert correlation > 0.6
-    assert after == pytest.approx(before, abs=0.03)
+    assert after == pytest.approx(before, abs=0.031), "three blocks"
     assert 18 <= stats["lagged_frames"] <= 26
     assert stats["late_frames"] >= 2
 

@@ -96,5 +96,9 @@ async def test_killed_three_times_it_goes_on_and_refetches_little(
     again_bytes = hub.line.sent_bytes - last["bytes_total"]
     assert (last["state"], last["id"]) == ("done", job["id"])
     assert lost_bytes <= last["bytes_refetched"] <= again_bytes, "it owns up to what it lost"
-    assert again_bytes < 3 * 8 * (1 << 20), "at most 8 MiB a kill, at this rate far less"
+    assert last["bytes_refetched"] < 3 * 8 * (1 << 20), (
+        "8 MiB a kill at most, at this rate far less"
+    )
+    kill_bytes = auto.connections_start * 8 * (1 << 20)
+    assert again_bytes < 3 * kill_bytes, "what was in the sockets comes again, too"
     assert_in_cache(folder, tmp_path / "cache", WEIGHTS, "config.json")

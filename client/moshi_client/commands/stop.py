@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -56,11 +55,14 @@ def _stop(ctx: Context, _args: argparse.Namespace) -> int:
 def _holds_lock(server: Json) -> bool:
     import fcntl
 
-    with contextlib.suppress(OSError), open(f"{server.get('home')}/moshid.lock", "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return os.pread(file.fileno(), 32, 0).split() == [str(server.get("pid")).encode()]
+    try:
+        with open(f"{server.get('home')}/moshid.lock", "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return os.pread(file.fileno(), 32, 0).split() == [str(server.get("pid")).encode()]
+    except OSError:
+        return False
     return False
 
 
