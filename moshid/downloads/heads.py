@@ -84,8 +84,8 @@ def mended(head: bytes) -> bytes:
     if told == [value for _, value in found] or (not codings and len(lengths) > 1):
         return head
     name = b"Transfer-Encoding" if codings else b"Content-Length"
-    first, newline, rest = _FRAMING.sub(b"", head).partition(b"\r\n")
-    return b"".join([first, *(b"\r\n%b: %b" % (name, value) for value in told), newline, rest])
+    first, newline, rest = _FRAMING.sub(b"", head).partition(b"\n")
+    return b"".join([first, newline, *(b"%b: %b\r\n" % (name, value) for value in told), rest])
 
 
 def bound_heads(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:

@@ -11,9 +11,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from moshid.audio.service import AudioService
+from moshid.supervisor import WorkerProcess
 from tests.fakes.jack_rig import jack_server
 from tests.integration.test_audio_reopening import JACK, echo, next_of
 from tests.integration.test_audio_service import Listener, audio_service, spare_pid
+
+
+async def looked_for_devices(service: AudioService) -> WorkerProcess:
+    """The spare, which need not ask the sound server for that any more."""
+    await spare_pid(service)
+    assert service._spares.worker is not None
+    await service._spares.worker.call("find", {})
+    return service._spares.worker
 
 
 def until_gone(pid: int) -> None:
@@ -28,9 +38,7 @@ async def test_a_server_that_hangs_as_the_talk_begins_is_told_before_it_is_given
     listener = Listener()
     with jack_server(tmp_path, monkeypatch) as server:
         async with audio_service(tmp_path) as service:
-            await spare_pid(service)
-            assert service._spares.worker is not None
-            await service._spares.worker.call("find", {})  # it has looked for devices
+            await looked_for_devices(service)
             server.signal(signal.SIGSTOP)
             start = asyncio.create_task(service.start_talk(echo(**JACK), None, None, listener))
             try:
@@ -50,15 +58,12 @@ async def test_a_stop_while_a_server_hangs_waits_for_no_process(
     listener = Listener()
     with jack_server(tmp_path, monkeypatch) as server:
         async with audio_service(tmp_path, stop_timeout_s=30) as service:
-            pid = await spare_pid(service)
-            worker = service._spares.worker
-            assert worker is not None
-            await worker.call("find", {})  # it has looked for devices
+            worker = await looked_for_devices(service)
             server.signal(signal.SIGSTOP)
             start = asyncio.create_task(service.start_talk(echo(**JACK), None, None, listener))
             await next_of(listener, "warning")
             start.cancel()
-            asyncio.get_running_loop().call_later(3, os.kill, pid, signal.SIGKILL)
+            asyncio.get_running_loop().call_later(3, os.kill, worker.pid, signal.SIGKILL)
             await asyncio.wait({start})
             assert not worker.exited.done()
             await worker.exited

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moshid.downloads.job import Job
+from moshid.downloads.once import SPENT_MAX
 from moshid.downloads.states import JobState
 from tests.fakes.downloads import running
 from tests.fakes.raw_web import Asked, RawWeb, answer, part
@@ -67,7 +68,10 @@ async def test_an_address_that_is_good_for_one_request_only_is_asked_for_each_ti
         return part(asked)
 
     async with RawWeb(spending) as web:
-        await fetched(tmp_path, web.url())
+        job = await fetched(tmp_path, web.url())
+    assert job.bytes_fetched == len(FILE)
+    questions = [asked.target for asked in web.seen].count("/file.bin")
+    assert questions > SPENT_MAX, "each was spent by the question for it, until that was seen"
 
 
 async def test_a_cookie_is_shown_to_who_set_it_only(tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ def test_a_length_is_told_as_strict_readers_want_it(told: str, as_wanted: str) -
     assert mended(head(told)) == head(as_wanted)
 
 
+def test_a_head_whose_lines_end_without_cr_is_one_too() -> None:
+    told = b"HTTP/1.1 200 OK\nContent-Length: 5\nX: y\nContent-Length: 5\n\n"
+    assert mended(told) == b"HTTP/1.1 200 OK\nContent-Length: 5\r\nX: y\n\n"
+
+
 @pytest.mark.asyncio
 async def test_lengths_that_differ_are_refused() -> None:
     twice = {"content-length": "3", "Content-Length": "2"}
