@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Span = Sequence[Any]
 
-STAGES = ("queue", "encode", "step", "decode", "play")
+STAGES = ("ahead", "queue", "encode", "step", "decode", "play")
 OVERLAPPING = ("queue", "step", "play")
 
 

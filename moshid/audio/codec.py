@@ -32,8 +32,13 @@ class Codec(Protocol):
     def tail_frames(self) -> int:
         """Frames by which the end of a sound may come out after its own frame."""
 
+    def begin(self, pcm: Samples) -> None:
+        """Work on a frame's first half, float32 [960], before the frame is whole. The next
+        ``encode`` gets its second half; a process elsewhere is not waited for."""
+
     def encode(self, pcm: Samples) -> Tokens:
-        """float32 [1920] at 24 kHz → ``codebooks`` tokens."""
+        """float32 [1920] at 24 kHz, or the [960] that follow those begun with → ``codebooks``
+        tokens."""
 
     def decode(self, tokens: Tokens) -> Samples:
         """``codebooks`` tokens → float32 [1920] at 24 kHz."""

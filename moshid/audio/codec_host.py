@@ -8,6 +8,8 @@ works and whose end gives all its memory back.
 Requests and replies, little-endian, one for one and in order::
 
     E  float32[1920]     → C u16[codebooks]       encode a frame
+    B  float32[960]      → A                      begin with a frame's first half
+    F  float32[960]      → C u16[codebooks]       finish it with the second
     D  u16[codebooks]    → P float32[1920]        decode a frame
     e, d  the same       → A                      take it in, tell nothing
     U                    → A                      a talk needs you now: be served first
@@ -29,6 +31,8 @@ from moshid.urgency import Urgency
 
 FRAME_BYTES: Final = 4 * 1920
 ENCODE, DECODE, TAKE_SOUND, TAKE_TOKENS, HURRY = b"E", b"D", b"e", b"d", b"U"
+BEGIN, FINISH = b"B", b"F"
+HALVES, SOUNDS = (BEGIN, FINISH), (ENCODE, TAKE_SOUND, BEGIN, FINISH)
 CODES, SOUND, TAKEN, READY, FAILED = b"C", b"P", b"A", b"R", b"X"
 
 
@@ -41,20 +45,26 @@ def serve(stream: Any, tokenizer: Any, codebooks: int) -> None:
             stream.write(TAKEN)
             stream.flush()
             continue
-        size = FRAME_BYTES if kind in (ENCODE, TAKE_SOUND) else 2 * codebooks
+        size = _payload_bytes(kind, codebooks)
         payload = stream.read(size)
         if len(payload) < size:
             return
-        if kind in (ENCODE, TAKE_SOUND):
-            pcm = np.frombuffer(payload, np.float32).reshape(1, 1, -1)
-            codes = np.asarray(tokenizer.encode_step(pcm))[0, :, 0]
-            answer = CODES + codes.astype("<u2").tobytes() if kind == ENCODE else TAKEN
+        if kind in SOUNDS:
+            codes = tokenizer.encode_step(np.frombuffer(payload, np.float32).reshape(1, 1, -1))
+            asked = kind in (ENCODE, FINISH)
+            answer = CODES + np.asarray(codes).astype("<u2").tobytes() if asked else TAKEN
         else:
             codes = np.frombuffer(payload, "<u2").astype(np.uint32).reshape(1, -1, 1)
             sound = np.asarray(tokenizer.decode_step(codes), np.float32)
             answer = SOUND + sound.tobytes() if kind == DECODE else TAKEN
         stream.write(answer)
         stream.flush()
+
+
+def _payload_bytes(kind: bytes, codebooks: int) -> int:
+    if kind in SOUNDS:
+        return FRAME_BYTES // 2 if kind in HALVES else FRAME_BYTES
+    return 2 * codebooks
 
 
 def main(argv: list[str]) -> None:

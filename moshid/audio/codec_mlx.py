@@ -48,11 +48,24 @@ class MlxMimi:
         _use_rotating_caches(self._mimi)
         speed_up(self._mimi)
         self.codebooks = codebooks
+        self._begun: Any = None
         self.reset()
 
+    def begin(self, pcm: Samples) -> None:
+        """The convolutions over float32 [960], a frame's first half. Nothing else goes by halves:
+        moshi_mlx's attention lets both steps of a frame see each other."""
+        self._begun = self._mimi.encoder.step(mx.array(pcm)[None, None])
+        mx.eval(self._begun)
+
     def encode(self, pcm: Samples) -> Tokens:
-        """float32 [1920] → one token a codebook."""
-        codes = np.asarray(self._mimi.encode_step(mx.array(pcm)[None, None]))
+        """float32 [1920], or the [960] after those begun with → one token a codebook."""
+        mimi = self._mimi
+        steps = mimi.encoder.step(mx.array(pcm)[None, None])
+        if self._begun is not None:
+            steps = mx.concatenate([self._begun, steps], axis=-1)
+            self._begun = None
+        steps = mimi.encoder_transformer(steps, cache=mimi.encoder_cache)[0]
+        codes = np.asarray(mimi.quantizer.encode(mimi.downsample.step(steps)))
         _count_afresh(self._mimi.encoder_transformer, self._mimi.encoder_cache)
         return tuple(codes[0, :, 0].tolist())
 
@@ -65,6 +78,7 @@ class MlxMimi:
 
     def reset(self) -> None:
         """Forget the past of both directions."""
+        self._begun = None
         self._mimi.reset_all()
 
     def hurry(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from moshid.audio import codec_host as host
 from moshid.audio.codec import Tokens
+from moshid.audio.frames import FRAME_SAMPLES
 from moshid.audio.ring import Samples
 from moshid.errors import BadCheckpoint, CodecDied
 
@@ -65,10 +66,16 @@ class CodecProcess:
         """Of the process."""
         return self._process.pid
 
+    def begin(self, pcm: Samples) -> None:
+        """Have it work on float32 [960], a frame's first half. Never blocks. Raises CodecDied."""
+        self._feed(host.BEGIN + pcm.astype("<f4", copy=False).tobytes())
+
     def encode(self, pcm: Samples) -> Tokens:
-        """float32 [1920] → one token a codebook. Raises CodecDied."""
+        """float32 [1920], or the [960] after those begun with → one token a codebook. Raises
+        CodecDied."""
         self.catch_up()
-        self._send(host.ENCODE + pcm.astype("<f4", copy=False).tobytes())
+        kind = host.ENCODE if len(pcm) == FRAME_SAMPLES else host.FINISH
+        self._send(kind + pcm.astype("<f4", copy=False).tobytes())
         self.encoded += 1
         codes = self._answer(host.CODES, 2 * self._codebooks)
         return tuple(np.frombuffer(codes, "<u2").tolist())

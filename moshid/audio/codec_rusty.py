@@ -31,8 +31,13 @@ class RustyMimi:
         positions = life.frames_max * POSITIONS_PER_FRAME
         self.spares = Spares(lambda: CodecProcess(weights, codebooks, positions), life)
 
+    def begin(self, pcm: Samples) -> None:
+        """Have the process work on float32 [960], a frame's first half. Raises CodecDied."""
+        self.spares.begin(pcm)
+
     def encode(self, pcm: Samples) -> Tokens:
-        """float32 [1920] → one token a codebook. Raises CodecDied."""
+        """float32 [1920], or the [960] after those begun with → one token a codebook. Raises
+        CodecDied."""
         return self.spares.encode(pcm)
 
     def decode(self, tokens: Tokens) -> Samples:

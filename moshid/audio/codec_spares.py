@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+import numpy as np
+
 from moshid.audio.codec import Tokens
 from moshid.audio.ring import Samples
 from moshid.errors import BadCheckpoint, CodecDied, MoshidError
@@ -47,6 +49,9 @@ class Hosted(Protocol):
     @property
     def decoded(self) -> int:
         """The same of the other direction."""
+
+    def begin(self, pcm: Samples) -> None:
+        """Work on float32 [960], a frame's first half. Never blocks. Raises CodecDied."""
 
     def encode(self, pcm: Samples) -> Tokens:
         """Answer, after what it was given to take in. Raises CodecDied."""
@@ -100,6 +105,7 @@ class Spares:
         self._begin_at = life.begin
         self._retired: list[Hosted] = []
         self._is_urgent = False
+        self._begun: Samples | None = None
         self.swaps = 0
         """Times that a spare took the place."""
         self.deaths = 0
@@ -111,11 +117,20 @@ class Spares:
         """Whether a spare is hearing along."""
         return self._spare is not None
 
+    def begin(self, pcm: Samples) -> None:
+        """Have the one at work begin with float32 [960], a frame's first half. Raises CodecDied."""
+        self._look_ahead()
+        self._ask(lambda codec: codec.begin(pcm))
+        self._begun = pcm
+
     def encode(self, pcm: Samples) -> Tokens:
-        """float32 [1920] → one token a codebook. Raises CodecDied."""
+        """float32 [1920], or the [960] after those begun with → one token a codebook. Raises
+        CodecDied."""
         self._look_ahead()
         tokens = self._ask(lambda codec: codec.encode(pcm))
-        self._lead(lambda spare: spare.take_sound(pcm))
+        whole = pcm if self._begun is None else np.concatenate((self._begun, pcm))
+        self._begun = None
+        self._lead(lambda spare: spare.take_sound(whole))
         return tokens
 
     def decode(self, tokens: Tokens) -> Samples:
@@ -132,7 +147,9 @@ class Spares:
 
     def start_afresh(self) -> None:
         """Replace what has been used by an object that has heard nothing."""
-        if _frames(self.active):
+        is_used = _frames(self.active) > 0 or self._begun is not None
+        self._begun = None
+        if is_used:
             self._drop_spare()
             self._retire(self.active)
             self._take_over(self._fresh())
@@ -180,6 +197,8 @@ class Spares:
         self._begin_at = self._life.begin
         if self._is_urgent:
             successor.hurry()
+        if self._begun is not None:
+            successor.begin(self._begun)
 
     def _ask(self, question: Callable[[Hosted], T]) -> T:
         """The answer of the one at work, or, should it die, of the spare or a fresh one."""

@@ -1,7 +1,8 @@
 """Both sides of a session as a listener has them: controls, levels, who speaks. Owns their order.
 
-``Session`` hands each captured frame through ``hear`` and each answer through ``say`` and
-``played``; what is told of it comes out of ``level``, ``stats`` and ``news``.
+``Session`` hands each captured frame through ``to_model``, by halves or whole, and ``hear``, and
+each answer through ``say`` and ``played``; what is told of it comes out of ``level``, ``stats`` and
+``news``.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Conversation:
         self._voice = Gain(float(not self.controls.paused))
         self._volume = Gain(self.controls.volume)
         self._paused_frames = 0
+        self._is_fading = False
         self._detector = detector or open_detector()
         self._presence = Presence()
         self._speech = 0.0
@@ -77,8 +79,13 @@ class Conversation:
         self._paused_ns = self._paused_ns or now_ns
         return 0 < self._pause_s_max * 1e9 < now_ns - self._paused_ns
 
-    def hear(self, frame: int, raw: Heard, heard: Heard) -> Samples | None:
-        """What the model is to hear of a captured frame, float32 [1920]; None: nothing at all.
+    def to_model(self, heard: Heard) -> Samples:
+        """Mute and pause on a frame, or on the half of it that is next: float32 [n]."""
+        self._is_fading = self._is_fading or not self._to_model.settled
+        return self._to_model.apply(heard.pcm, heard.capture_ns)
+
+    def hear(self, frame: int, raw: Heard, heard: Heard, pcm: Samples) -> bool:
+        """A frame has been captured; returns whether the model is to hear of it.
 
         The first frame of a pause still goes there, faded out: its answer is the one that fades.
 
@@ -86,6 +93,7 @@ class Conversation:
             frame: its number in the session.
             raw: as the microphone gave it.
             heard: after the echo canceller, with position and time of what is left.
+            pcm: the same after ``to_model``, float32 [1920].
         """
         if self._examiner is not None:
             self._examiner.hear(raw)
@@ -95,13 +103,13 @@ class Conversation:
         self._presence.update(
             frame, speech=self._speech, hears=self.controls.hears, moshi_dbfs=moshi_dbfs
         )
-        rests = self._paused_frames > 0 and self._to_model.settled
+        rests = self._paused_frames > 0 and not self._is_fading
         self._paused_frames += self.controls.paused
-        pcm = self._to_model.apply(heard.pcm, heard.capture_ns)
+        self._is_fading = False
         if self._recorder is not None:
             origin_ns = raw.capture_ns - samples_ns(raw.position + len(raw.pcm))
             self._recorder.hear(pcm, heard.position, origin_ns)
-        return None if rests else pcm
+        return not rests
 
     def echo(self, frame: int, pcm: Samples) -> Samples:
         """What answers a frame where there is no model: itself, or what a sound check wants."""

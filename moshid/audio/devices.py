@@ -8,17 +8,17 @@ session's start. Nothing here blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from moshid.audio.ring import Samples
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One frame from a source."""
+    """One frame from a source, or a half."""
 
     pcm: Samples
-    """float32 [1920] at 24 kHz."""
+    """float32 [1920] at 24 kHz; of a half [960]."""
     position: int
     """Of the first sample; what the device lost before it is counted in."""
     capture_ns: int
@@ -68,6 +68,18 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the device. Safe to call twice."""
+
+
+@runtime_checkable
+class EarlySource(Protocol):
+    """A source that gives the first half of a frame before the frame is whole."""
+
+    def first_half(self, now_ns: int) -> Heard | None:
+        """Of the frame that is not whole yet, as far as the last ``take`` has seen; it stays there
+        for ``take``. None until it is there."""
+
+    def half_wait_s(self, now_ns: int) -> float:
+        """How long it makes no sense to call ``take`` and then this."""
 
 
 class Sink(Protocol):

@@ -23,7 +23,7 @@ import numpy as np
 
 from moshid.audio.echo_bound import EchoBound
 from moshid.audio.echo_delay import LAGS, DelaySearch
-from moshid.audio.echo_filter import MEMORY_FRAMES, SLICE, EchoFilter, Emphasis
+from moshid.audio.echo_filter import MEMORY_FRAMES, SLICE, TAPS, EchoFilter, Emphasis
 from moshid.audio.echo_mix import NearMix
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, level_dbfs
 from moshid.audio.ring import Samples
@@ -104,27 +104,39 @@ class EchoCanceller:
         self._double_talk = self._learned = 0
         self._trusted = False
         self._pending: tuple[Samples, Samples] | None = None
+        self._parts: list[tuple[Samples, Samples, Samples]] = []
+        """Of the frame that is not whole yet: near sound, without the estimate, and what came
+        out."""
 
     def process(self, near: Samples, far: Samples) -> Samples:
-        """The near sound alone.
+        """The near sound alone: float32 [n].
 
         Args:
-            near: the microphone's frame, float32 [1920].
-            far: what the speaker played until the frame's end, float32 [FAR_SAMPLES].
+            near: the microphone's frame, or the part of it that is next: float32 [n], in whole
+                pieces of 10 ms.
+            far: what the speaker played until its end, float32 [FAR_SAMPLES].
         """
-        self._pending = near, far
-        window = self._window(far)
-        echo = self._filter.echo(window)
+        echo = self._filter.echo(self._window(far, len(near)))
         rest = near - echo
         out = rest
         if self._suppressor is not None and self._mix is not None:
             leak = None if _ratio_db(near, rest) < LOST_DB else self._leak()
-            played = np.ascontiguousarray(far[-FRAME_SAMPLES:])
+            played = np.ascontiguousarray(far[-len(near) :])
             out = self._suppressor.process(near if leak is None else rest, played)
             out = self._mix.mix(rest, echo, out, leak, self._bound.feed(near, played))
-        if _active(window):
-            self._count(_ratio_db(near, out), _ratio_db(near, rest))
+        self._keep(near, rest, out, far)
         return out
+
+    def _keep(self, near: Samples, rest: Samples, out: Samples, far: Samples) -> None:
+        """Remember a part of a frame, and judge the frame when it is whole."""
+        self._parts.append((near, rest, out))
+        if sum(len(near) for near, _, _ in self._parts) < FRAME_SAMPLES:
+            return
+        near, rest, out = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        self._parts.clear()
+        self._pending = near, far
+        if _active(self._window(far)):
+            self._count(_ratio_db(near, out), _ratio_db(near, rest))
 
     def learn(self) -> None:
         """Fit filter and delay to the frame last processed, when there is time."""
@@ -182,9 +194,10 @@ class EchoCanceller:
         self._trusted = removed_db >= (UNTRUST_DB if self._trusted else TRUST_DB)
         return 10 ** (-removed_db / 10) if self._trusted else None
 
-    def _window(self, far: Samples) -> Samples:
+    def _window(self, far: Samples, samples: int = FRAME_SAMPLES) -> Samples:
+        """What the last ``samples`` near ones can have the echo of."""
         end = len(far) - self._delay
-        return far[end - SLICE : end]
+        return far[end - TAPS - samples : end]
 
     def _misplaced(self) -> bool:
         lag = self._search.lag

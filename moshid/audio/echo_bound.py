@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from moshid.audio.echo_delay import LAGS
-from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshid.audio.frames import SAMPLE_RATE
 from moshid.audio.ring import Samples
 
 PIECE: Final = SAMPLE_RATE // 100
-PIECES: Final = FRAME_SAMPLES // PIECE
-"""Pieces of 10 ms in a frame."""
+"""10 ms."""
 
 MEMORY: Final = 200
 """Pieces: 2 s in which the speaker spoke. Somebody near who makes no pause for so long, or a room
@@ -42,22 +41,23 @@ class EchoBound:
     """Feed it each frame of both sides. Time in which nothing is played does not count."""
 
     def __init__(self) -> None:
-        self._far: _Floats = np.zeros(_LAG_PIECES + PIECES)
+        self._far: _Floats = np.zeros(_LAG_PIECES)
         self._near: _Floats = np.zeros(0)
         self._played: _Floats = np.zeros((0, _LAG_PIECES + 1))
         """What was played at each delay before a piece of ``_near``."""
 
     def feed(self, near: Samples, far: Samples) -> _Floats | None:
-        """The power that the echo has at most in each piece of the frame: float64 [8].
+        """The power that the echo has at most in each piece: float64 [n / 240].
 
         None where it is not known to be next to nothing.
 
         Args:
-            near: the microphone's frame, float32 [1920].
-            far: what the speaker played meanwhile, float32 [1920].
+            near: the microphone's frame or a part of it, in whole pieces: float32 [n].
+            far: what the speaker played meanwhile, float32 [n].
         """
-        self._far = np.append(self._far[PIECES:], powers(far))
-        played = np.lib.stride_tricks.sliding_window_view(self._far, _LAG_PIECES + 1)
+        far_powers = np.append(self._far, powers(far))
+        self._far = far_powers[-_LAG_PIECES:]
+        played = np.lib.stride_tricks.sliding_window_view(far_powers, _LAG_PIECES + 1)
         if played.max() > LOUD_POWER:
             self._near = np.append(self._near, powers(near))[-MEMORY:]
             self._played = np.append(self._played, played, axis=0)[-MEMORY:]
@@ -77,6 +77,6 @@ class EchoBound:
 
 
 def powers(pcm: Samples) -> _Floats:
-    """Mean squares of a frame's pieces: float32 [1920] → float64 [8]."""
-    squares: _Floats = np.mean(np.square(pcm.reshape(PIECES, PIECE), dtype=np.float64), axis=1)
+    """Mean squares of pieces: float32 [n] → float64 [n / 240]."""
+    squares: _Floats = np.mean(np.square(pcm.reshape(-1, PIECE), dtype=np.float64), axis=1)
     return squares

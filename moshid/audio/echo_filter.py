@@ -87,8 +87,9 @@ class EchoFilter:
         self._energy_fit = self._energy_used = self._energy_near = 0.0
 
     def echo(self, far: Samples) -> Samples:
-        """The echo in a frame: float32 [1920], of the 5,760 far samples that end with it."""
-        return _last_frame(rfft(far, SLICE) * self._spectrum)
+        """The echo in a frame or a part of one, float32 [n], of the ``TAPS + n`` far samples that
+        end with it."""
+        return _last_frame(rfft(far, SLICE) * self._spectrum)[: len(far) - TAPS]
 
     def learn(self, near: Samples, far: Samples, steps: int = 1) -> bool:
         """Fit a frame, both sides with pre-emphasis: float32 [1920], float32 [5760].

@@ -13,8 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from moshid.audio.echo_bound import PIECE, PIECES, powers
-from moshid.audio.frames import FRAME_SAMPLES
+from moshid.audio.echo_bound import PIECE, powers
 from moshid.audio.ring import Samples
 
 NONE_DB: Final = 10.0
@@ -53,25 +52,25 @@ class NearMix:
         leak: float | None,
         at_most: _Floats | None = None,
     ) -> Samples:
-        """One frame.
+        """A frame, or a part of one in whole pieces of 10 ms.
 
         Args:
-            rest: after subtraction, float32 [1920].
-            echo: what was subtracted, float32 [1920].
-            suppressed: the suppressor's output, float32 [1920], ``delay`` samples late.
+            rest: after subtraction, float32 [n].
+            echo: what was subtracted, float32 [n].
+            suppressed: the suppressor's output, float32 [n], ``delay`` samples late.
             leak: power of what subtraction leaves when only the speaker sounds, as a share of
                 ``echo``'s; None: not known.
-            at_most: the power that any echo has at most in each 10 ms, float64 [8]; None: not
+            at_most: the power that any echo has at most in each 10 ms, float64 [n / 240]; None: not
                 known. Where neither is known all is suppressed.
         """
-        shares = self._frame_shares(rest, echo, leak, at_most)
+        shares = self._piece_shares(rest, echo, leak, at_most)
         self._rest = np.concatenate((self._rest, rest))
         self._shares = np.concatenate((self._shares, shares))
-        late, share = self._rest[:FRAME_SAMPLES], self._shares[:FRAME_SAMPLES]
-        self._rest, self._shares = self._rest[FRAME_SAMPLES:], self._shares[FRAME_SAMPLES:]
+        late, share = self._rest[: len(rest)], self._shares[: len(rest)]
+        self._rest, self._shares = self._rest[len(rest) :], self._shares[len(rest) :]
         return suppressed + share * (late - suppressed)
 
-    def _frame_shares(
+    def _piece_shares(
         self, rest: Samples, echo: Samples, leak: float | None, at_most: _Floats | None
     ) -> Samples:
         knots = [self._share]
@@ -85,8 +84,8 @@ class NearMix:
             share = _share(float(rest_power), min(left)) if left else 0.0
             self._share = max(share, HOLD * self._share)
             knots.append(self._share)
-        at = np.arange(FRAME_SAMPLES) / PIECE
-        return np.interp(at, np.arange(PIECES + 1), knots).astype(np.float32)
+        at = np.arange(len(rest)) / PIECE
+        return np.interp(at, np.arange(len(knots)), knots).astype(np.float32)
 
 
 def _share(rest_power: float, echo_power: float) -> float:

@@ -12,6 +12,9 @@ from moshid.audio.ring import Samples
 
 SAMPLE_RATE: Final = 24_000
 FRAME_SAMPLES: Final = 1_920
+HALF_SAMPLES: Final = FRAME_SAMPLES // 2
+"""Mimi works at 25 Hz inside: a step of its encoder takes so much."""
+
 FRAME_RATE_HZ: Final = SAMPLE_RATE / FRAME_SAMPLES
 FRAME_S: Final = FRAME_SAMPLES / SAMPLE_RATE
 FRAME_NS: Final = 80_000_000

@@ -1,4 +1,4 @@
-"""From the microphone's frame to the one that the model hears. Owns what stands in between.
+"""From the microphone's sound to what the model hears of it. Owns what stands in between.
 
 Echo cancelling is on where microphone and speaker share a room, noise suppression and automatic
 gain are on when asked for; each that is off costs nothing.
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 from moshid.audio import webrtc
 from moshid.audio.devices import Heard, Sink, Source
 from moshid.audio.echo import FAR_SAMPLES, EchoCanceller
-from moshid.audio.frames import FRAME_SAMPLES, samples_ns
+from moshid.audio.frames import samples_ns
 from moshid.audio.headphones import are_headphones
 from moshid.audio.reference import Reference, Tapped
 from moshid.audio.ring import Samples
@@ -90,10 +90,10 @@ class Hearing:
         return samples_ns(sum(part.delay for part in parts if part is not None))
 
     def hear(self, heard: Heard) -> Samples:
-        """The frame without echo and noise, float32 [1920]."""
+        """A frame, or the half of it that is next, without echo and noise: float32 [n]."""
         pcm = heard.pcm
         if self._canceller is not None:
-            far = self._reference.read(heard.position + FRAME_SAMPLES, FAR_SAMPLES)
+            far = self._reference.read(heard.position + len(pcm), FAR_SAMPLES)
             pcm = self._canceller.process(pcm, far)
         return pcm if self._polish is None else self._polish.process(pcm)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from moshid.audio.clocks import MISSING_SAMPLES_MAX, SURPLUS_SAMPLES_MAX, TwoClocks
 from moshid.audio.devices import Heard
-from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, samples_ns
+from moshid.audio.frames import FRAME_SAMPLES, HALF_SAMPLES, SAMPLE_RATE, samples_ns
 from moshid.audio.playout import (
     ANY_TIME,
     MARGIN_SAMPLES,
@@ -86,14 +86,31 @@ class MicrophoneSource:
             raise DeviceFailed(
                 "the microphone gives nothing but zeros", direction="input", silent=True
             )
-        missing_ns = round(1e9 * self._behind_s()) + samples_ns(len(self._frame))
+        return self._heard(pcm, self._frame.read_total - FRAME_SAMPLES, len(self._frame))
+
+    def first_half(self, now_ns: int) -> Heard | None:  # noqa: ARG002
+        """Of the next 80 ms, once it is there."""
+        pcm = self._frame.peek(HALF_SAMPLES)
+        if pcm is None:
+            return None
+        return self._heard(pcm, self._frame.read_total, len(self._frame) - HALF_SAMPLES)
+
+    def _heard(self, pcm: Samples, first: int, after: int) -> Heard:
+        """Samples ``first`` to ``after`` before the end of all that is in frames."""
+        missing_ns = round(1e9 * self._behind_s()) + samples_ns(after)
         lost = round(self._lost_seen * self._resample.ratio)
-        position = self._frame.read_total - FRAME_SAMPLES + lost
-        return Heard(pcm, position, self._stream.stamp_ns - missing_ns)
+        return Heard(pcm, first + lost, self._stream.stamp_ns - missing_ns)
 
     def wait_s(self, now_ns: int) -> float:
         """Until the samples still missing should be there, if the clock is right."""
-        missing_s = (FRAME_SAMPLES - len(self._frame)) / SAMPLE_RATE
+        return self._until_s(FRAME_SAMPLES, now_ns)
+
+    def half_wait_s(self, now_ns: int) -> float:
+        """The same for the first half."""
+        return self._until_s(HALF_SAMPLES, now_ns)
+
+    def _until_s(self, samples: int, now_ns: int) -> float:
+        missing_s = (samples - len(self._frame)) / SAMPLE_RATE
         missing_s += self._resample.inside / self._stream.rate
         missing_s -= len(self._stream.heard) / self._stream.rate
         if missing_s <= 0:

@@ -37,6 +37,8 @@ class Captured:
     capture_ns: int
     """time.monotonic_ns() when the frame's last sample was captured."""
     pcm: Samples
+    tokens: tuple[int, ...] | None = None
+    """What it was encoded as, if it has been: whoever begins with a frame has to finish it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +103,20 @@ class Pump:
         """Whether a frame captured now would push none out."""
         return len(self._waiting) < self._waiting_max
 
-    def captured(self, pcm: Samples, position: int, capture_ns: int) -> Captured:
+    def captured(
+        self,
+        pcm: Samples,
+        position: int,
+        capture_ns: int,
+        tokens: tuple[int, ...] | None = None,
+    ) -> Captured:
         """A frame was captured: float32 [1920]. Skips the oldest waiting one when full."""
         if not self.has_room:
             if self._lossless:
                 raise OverflowError("a lossless pump was fed while it had no room")
             self._waiting.popleft()
             self.lagged_frames += 1
-        frame = Captured(self.captured_frames, position, capture_ns, pcm)
+        frame = Captured(self.captured_frames, position, capture_ns, pcm, tokens)
         self.captured_frames += 1
         self._waiting.append(frame)
         return frame

@@ -67,6 +67,14 @@ class Ring:
         self.read_total += n
         return n
 
+    def peek(self, n: int) -> Samples | None:
+        """What ``take`` would give, which stays."""
+        if len(self) < n:
+            return None
+        start = self.read_total % self._capacity
+        first = self._data[start : start + n]
+        return np.concatenate((first, self._data[: n - len(first)]))
+
     def take(self, n: int) -> Samples | None:
         """``n`` samples as a new array, or None while there are fewer; counts no underrun."""
         if len(self) < n:

@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from moshid.audio.codec import Codec
+from moshid.audio.arriving import Arriving
+from moshid.audio.codec import Codec, Tokens
 from moshid.audio.conversation import Conversation
 from moshid.audio.devices import Heard, Sink, Source
-from moshid.audio.frames import FRAME_NS, FRAME_S, SAMPLE_RATE, samples_ns
+from moshid.audio.frames import FRAME_NS, FRAME_S, samples_ns
 from moshid.audio.hearing import Hearing
 from moshid.audio.link import FrameLink
 from moshid.audio.pump import Answer, Captured, Pump
@@ -73,6 +74,7 @@ class Session:
         self._pump = Pump(plan.epoch, lossless=source.lossless)
         self._pump.captured_frames = plan.first_frame
         self._conversation = conversation or Conversation()
+        self._arriving = Arriving(source, self._conversation, hearing, codec)
         self._answers: list[TokenFrame] = []
         parts = Parts(source, sink, self._pump, self._conversation, hearing)
         self.report = Report(plan.session, notify, parts)
@@ -87,7 +89,8 @@ class Session:
             return 0.0
         if self.source.ended or not self._may_take:
             return IDLE_S
-        return min(IDLE_S, self.source.wait_s(time.monotonic_ns()))
+        now_ns = time.monotonic_ns()
+        return min(IDLE_S, self._arriving.wait_s(now_ns, at_leisure=self._is_at_leisure))
 
     def step(self) -> None:
         """Do what is due: at most one frame encoded and one decoded.
@@ -159,10 +162,26 @@ class Session:
         while self._may_take:
             if self._limit_frames is not None and self._pump.captured_frames >= self._limit_frames:
                 return
-            heard = self.source.take(time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            heard = self.source.take(now_ns)
             if heard is None:
+                self._begin_next(now_ns)
                 return
             self._hear(heard)
+
+    def _begin_next(self, now_ns: int) -> None:
+        """What can be done of the next frame before it is whole, at leisure."""
+        begun_ns = self._arriving.begin(now_ns) if self._is_at_leisure else None
+        if begun_ns is not None:
+            frame = self._pump.captured_frames
+            self.report.trace.add("ahead", frame, begun_ns, time.monotonic_ns())
+
+    @property
+    def _is_at_leisure(self) -> bool:
+        """Whether no answer is awaited, which would have to be decoded first, and what is begun
+        will be wanted."""
+        wanted = self._pump.joined and not self._conversation.controls.paused
+        return wanted and self._pump.idle and not self._answers
 
     @property
     def _may_take(self) -> bool:
@@ -172,24 +191,16 @@ class Session:
 
     def _hear(self, heard: Heard) -> None:
         frame = self._pump.captured_frames
-        cleaned = self._cleaned(heard)
-        pcm = self._conversation.hear(frame, heard, cleaned)
-        if pcm is None:
-            self._pump.pass_over()
+        arrived = self._arriving.finish(heard)
+        at_ns = arrived.heard.capture_ns
+        tokens = None if arrived.late is None else self._encode(arrived.late, frame, at_ns)
+        if self._conversation.hear(frame, heard, arrived.heard, arrived.pcm):
+            self._pump.captured(arrived.pcm, heard.position, at_ns, tokens)
         else:
-            self._pump.captured(pcm, heard.position, cleaned.capture_ns)
+            self._pump.pass_over()
         if not self.source.lossless:
             self.report.holes.note(heard.capture_ns, samples_ns(heard.position))
         self.report.frame(frame)
-
-    def _cleaned(self, heard: Heard) -> Heard:
-        """What the model is to hear of it, a little later: without the speaker's sound."""
-        if self._hearing is None:
-            return heard
-        delay_ns = self._hearing.delay_ns
-        delay = round(delay_ns * SAMPLE_RATE / 1e9)
-        pcm = self._hearing.hear(heard)
-        return Heard(pcm, heard.position - delay, heard.capture_ns - delay_ns)
 
     def _send_one(self) -> None:
         frame = self._pump.next_to_send()
@@ -198,15 +209,20 @@ class Session:
         if self._codec is None:
             self._echo(frame)
             return
-        begun_ns = time.monotonic_ns()
-        tokens = self._codec.encode(frame.pcm)
-        now_ns = time.monotonic_ns()
-        self.report.encode.add((now_ns - begun_ns) / 1e6)
-        self.report.trace.add("queue", frame.frame, frame.capture_ns, begun_ns)
-        self.report.trace.add("encode", frame.frame, begun_ns, now_ns)
-        wire = self._pump.sent(frame, tokens, now_ns)
+        tokens = frame.tokens or self._encode(frame.pcm, frame.frame, frame.capture_ns)
+        wire = self._pump.sent(frame, tokens, time.monotonic_ns())
         if self.link is not None:
             self.link.send(wire)
+
+    def _encode(self, pcm: Samples, frame: int, capture_ns: int) -> Tokens:
+        assert self._codec is not None
+        begun_ns = time.monotonic_ns()
+        tokens = self._codec.encode(pcm)
+        now_ns = time.monotonic_ns()
+        self.report.encode.add((now_ns - begun_ns) / 1e6)
+        self.report.trace.add("queue", frame, capture_ns, begun_ns)
+        self.report.trace.add("encode", frame, begun_ns, now_ns)
+        return tokens
 
     def _play_one(self) -> None:
         if not self._answers:

@@ -1,7 +1,8 @@
 """Where each frame's time went, stage by stage: the last minute of a talk. Owns the bounded ring.
 
-A frame waits (``queue``), is encoded (``encode``), is with the model (``step``: from its sending to
-its answer), is decoded (``decode``), and waits for its turn at the speaker (``play``).
+A frame's first half may be encoded while the second is captured (``ahead``). It waits (``queue``),
+is encoded (``encode``), is with the model (``step``: from its sending to its answer), is decoded
+(``decode``), and waits for its turn at the speaker (``play``).
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Literal
 
-Stage = Literal["queue", "encode", "step", "decode", "play"]
-STAGES: Final = 5
+Stage = Literal["ahead", "queue", "encode", "step", "decode", "play"]
+STAGES: Final = 6
 
 KEPT_FRAMES: Final = 750
 """One minute."""

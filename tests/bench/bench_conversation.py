@@ -40,8 +40,8 @@ def measure(detector: SpeechDetector, frames: int, folder: Path | None) -> dict[
         position, end_ns = n * FRAME_SAMPLES, (n + 1) * FRAME_NS
         heard = Heard(pieces[n % len(pieces)], position, end_ns)
         begun_ns = time.perf_counter_ns()
-        pcm = conversation.hear(n, heard, heard)
-        assert pcm is not None
+        pcm = conversation.to_model(heard)
+        assert conversation.hear(n, heard, heard, pcm)
         voice, loud = conversation.say(pcm)
         answer = Answer(n, position, end_ns, (), 0, end_ns)
         conversation.played(voice, loud, answer, end_ns + 40_000_000)

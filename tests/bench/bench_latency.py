@@ -36,7 +36,10 @@ IMPOSED_MS: Final = 240.0
 """Of the demo model: the frame being filled, the acoustic delay, the answer."""
 
 UPSTREAM_START_S: Final = 8.0
-STAGES: Final = ("queue", "encode", "step", "decode", "play")
+STAGES: Final = ("ahead", "queue", "encode", "step", "decode", "play")
+CODEC: Final = ("ahead", "encode", "decode")
+"""What is its compute of a frame, whenever it is done."""
+
 Json = dict[str, Any]
 
 
@@ -131,11 +134,19 @@ def pass_through() -> float:
 def budget(spans: list[list[Any]], model_ms: Json) -> Json:
     """Milliseconds a stage, p50 and p95, of the newest minute's frames."""
     times: dict[str, list[float]] = defaultdict(list)
-    for stage, _frame, _begun, duration_us in spans:
+    codec: dict[int, float] = defaultdict(float)
+    for stage, frame, _begun, duration_us in spans:
         times[stage].append(duration_us / 1e3)
+        codec[frame] += duration_us / 1e3 if stage in CODEC else 0.0
     found = {stage: percentiles(np.array(times[stage])) for stage in STAGES if times[stage]}
     model = {"p50": model_ms["p50"], "p95": model_ms["p95"]}
-    return {"stages_ms": found, "model_step_ms": model}
+    whole = percentiles(np.array([ms for ms in codec.values() if ms]))
+    return {
+        "stages_ms": found,
+        "model_step_ms": model,
+        "compute_ms": {q: round(whole[q] + model[q], 2) for q in model},
+        "ahead_share": round(len(times["ahead"]) / max(1, len(times["encode"])), 2),
+    }
 
 
 def percentiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -165,12 +176,15 @@ def _ours(title: str, mine: Json) -> list[str]:
     stages, step = mine["stages_ms"], mine["model_step_ms"]
     lines = [f"{title}: {len(lags)} bursts, {mine['missed']} not found"]
     lines += [_line("mouth to ear", lags), f"  {'imposed':24} {IMPOSED_MS:7.1f}"]
+    if "ahead" in stages:
+        share = f"ahead, {100 * mine['ahead_share']:.0f} % of frames"
+        lines.append(_stage(share, stages["ahead"]))
     for name, stage in (("queue", "capture to encoder"), ("encode", "encode")):
         lines.append(_stage(stage, stages[name]))
     hops = {q: stages["step"][q] - step[q] for q in ("p50", "p95")}
     lines += [_stage("step", step), _stage("both hops", hops)]
     lines += [_stage("decode", stages["decode"]), _stage("wait for its turn", stages["play"])]
-    compute = {q: stages["encode"][q] + step[q] + stages["decode"][q] for q in ("p50", "p95")}
+    compute = mine["compute_ms"]
     lines.append(_stage("compute", compute))
     added = {q: float(np.percentile(lags, int(q[1:]))) - IMPOSED_MS for q in ("p50", "p95")}
     rest = {q: added[q] - compute[q] for q in added}

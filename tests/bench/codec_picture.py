@@ -39,6 +39,10 @@ class InProcess:
         self._codec = open_codec(parse(DEMO_CODEC, CodecSpec))
         self.encoded = self.decoded = 0
 
+    def begin(self, pcm: Samples) -> None:
+        """At once."""
+        self._codec.begin(pcm)
+
     def encode(self, pcm: Samples) -> Tokens:
         """At once."""
         self.encoded += 1

@@ -31,8 +31,15 @@ class FakeHost:
         self.ended = False
         self.waits = 0
         self.hurries = 0
+        self._begun = b""
         self._heard: deque[bytes] = deque(maxlen=CONTEXT_FRAMES)
         self._said: deque[bytes] = deque(maxlen=CONTEXT_FRAMES)
+
+    def begin(self, pcm: Samples) -> None:
+        """Remember it, until the other half comes."""
+        self._look()
+        assert not self._begun, "a frame was begun twice"
+        self._begun = pcm.tobytes()
 
     def encode(self, pcm: Samples) -> Tokens:
         """The digest of what was heard, as tokens."""
@@ -51,7 +58,8 @@ class FakeHost:
         self._look()
         assert self.encoded < self.frames_max, "the table of positions has ended"
         self.encoded += 1
-        self._heard.append(pcm.tobytes())
+        self._heard.append(self._begun + pcm.tobytes())
+        self._begun = b""
 
     def take_tokens(self, tokens: Tokens) -> None:
         """Remember it."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moshid.audio.echo import FAR_SAMPLES, EchoCanceller
-from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshid.audio.frames import SAMPLE_RATE
 from moshid.audio.reference import Reference
 from moshid.audio.webrtc import ECHO_DELAY, EchoSuppressor
 from tests.fakes import rooms
@@ -31,7 +31,9 @@ class Chain(Protocol):
 class Ours:
     """The canceller of a session, with or without the library behind it."""
 
-    def __init__(self, *, suppressor: bool = True) -> None:
+    def __init__(self, *, suppressor: bool = True, parts: int = 1) -> None:
+        """``parts``: in how many a frame is cancelled, one after the other."""
+        self._parts = parts
         self.canceller = EchoCanceller(EchoSuppressor() if suppressor else None)
         self.delay = ECHO_DELAY if suppressor else 0
         self._reference = Reference()
@@ -40,10 +42,13 @@ class Ours:
     def process(self, near: Samples, far: Samples) -> Samples:
         """Cancel, then learn."""
         self._reference.write(self._position, far)
-        self._position += FRAME_SAMPLES
-        out = self.canceller.process(near, self._reference.read(self._position, FAR_SAMPLES))
+        out = [self._part(part) for part in np.split(near, self._parts)]
         self.canceller.learn()
-        return out
+        return np.concatenate(out)
+
+    def _part(self, near: Samples) -> Samples:
+        self._position += len(near)
+        return self.canceller.process(near, self._reference.read(self._position, FAR_SAMPLES))
 
 
 @dataclass(frozen=True)

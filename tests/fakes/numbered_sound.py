@@ -8,7 +8,7 @@ import numpy as np
 
 from moshid.audio.codec import Tokens
 from moshid.audio.devices import Heard
-from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES
+from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, HALF_SAMPLES
 from moshid.audio.ring import Samples
 
 CARD = 2048
@@ -25,9 +25,26 @@ class NumberCodec:
     codebooks = 2
     tail_frames = 0
 
+    def __init__(self) -> None:
+        self.begun = 0
+        """Frames of which the first half was encoded by itself."""
+        self.encoded: list[int] = []
+        self._half: int | None = None
+
+    def begin(self, pcm: Samples) -> None:
+        """Half a frame; the next call has to bring the rest of it."""
+        assert (self._half, len(pcm)) == (None, HALF_SAMPLES)
+        self._half = int(pcm[0])
+        self.begun += 1
+
     def encode(self, pcm: Samples) -> Tokens:
         """The number, as two tokens."""
-        return divmod(int(pcm[0]), CARD)
+        number = int(pcm[0])
+        assert self._half in (None, number), "half of one frame, and half of another"
+        assert len(pcm) == (FRAME_SAMPLES if self._half is None else HALF_SAMPLES)
+        self._half = None
+        self.encoded.append(number)
+        return divmod(number, CARD)
 
     def decode(self, tokens: Tokens) -> Samples:
         """The number's frame."""
@@ -79,6 +96,30 @@ class NumberSource:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class HalvedNumberSource(NumberSource):
+    """Each frame comes in two halves; the first is there when the test says so."""
+
+    half_is_there = False
+
+    def take(self, now_ns: int) -> Heard | None:
+        """Whole frames, as ever."""
+        heard = super().take(now_ns)
+        self.half_is_there = self.half_is_there and heard is None
+        return heard
+
+    def first_half(self, now_ns: int) -> Heard | None:  # noqa: ARG002
+        """Of the frame that is next."""
+        if not self.half_is_there:
+            return None
+        position = self.taken * FRAME_SAMPLES
+        end_ns = self.taken * FRAME_NS + FRAME_NS // 2
+        return Heard(numbered(self.taken)[:HALF_SAMPLES], position, end_ns)
+
+    def half_wait_s(self, now_ns: int) -> float:  # noqa: ARG002
+        """Nothing is waited for."""
+        return 0.0
 
 
 class NumberSink:

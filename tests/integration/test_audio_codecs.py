@@ -18,7 +18,7 @@ from moshid.audio.codec_mlx import _count_afresh
 from moshid.audio.codec_process import CodecProcess
 from moshid.audio.codec_rusty import RustyMimi
 from moshid.audio.codec_spares import Life
-from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, level_dbfs, silence
+from moshid.audio.frames import FRAME_SAMPLES, HALF_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.request import CodecSpec, parse
 from moshid.audio.ring import Samples
 from moshid.demo.lags import envelope_lag
@@ -203,6 +203,38 @@ def test_rustymimi_outlives_its_table_and_its_process(mimi: str) -> None:
         os.kill(codec.spares.active.pid, signal.SIGKILL)
         assert len(codec.encode(frames[0])) == 8
         assert codec.spares.deaths == 1
+
+
+def test_halves_give_the_codes_of_whole_frames(mimi: str, tmp_path: Path) -> None:
+    """Both codecs, and what is decoded in between does no harm."""
+    speech = soundfile.read(make_speech(tmp_path / "a.wav"), dtype="float32")[0]
+    for spec, frames in ((demo(), frames_of(speech)), (CodecSpec("rustymimi", mimi, 8), noise(10))):
+        with closing(open_codec(spec)) as codec:
+            codes = encode_all(codec, frames)
+            codec.reset()
+            halved = []
+            for pcm in frames:
+                codec.begin(pcm[:HALF_SAMPLES])
+                codec.decode(codes[0])
+                halved.append(codec.encode(pcm[HALF_SAMPLES:]))
+            assert np.mean(np.equal(halved, codes)) >= 0.99, spec.kind
+            codec.begin(frames[0][:HALF_SAMPLES])
+            assert encode_all(codec, frames) == codes, "a reset forgets the half, too"
+
+
+def test_a_process_killed_with_half_a_frame_leaves_it_to_its_successor(mimi: str) -> None:
+    frames = noise(20)
+    with closing(RustyMimi(mimi, 8, life=Life(frames_max=64, begin=4, primed=40))) as codec:
+        for pcm in frames[:-1]:
+            tokens = codec.encode(pcm)
+            codec.decode(tokens)
+        assert isinstance(codec.spares.active, CodecProcess)
+        codec.begin(frames[-1][:HALF_SAMPLES])
+        os.kill(codec.spares.active.pid, signal.SIGKILL)
+        tokens = codec.encode(frames[-1][HALF_SAMPLES:])
+        assert codec.spares.deaths == 1
+    with closing(open_codec(CodecSpec("rustymimi", mimi, 8))) as whole:
+        assert np.mean(np.equal(encode_all(whole, frames[4:])[-1], tokens)) >= 0.7, "8 codes"
 
 
 def test_a_process_that_hangs_counts_as_dead(mimi: str) -> None:

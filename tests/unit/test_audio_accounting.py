@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from moshid.audio.frames import FRAME_SAMPLES, silence
 from moshid.audio.link import FrameLink
 from moshid.audio.pump import WAITING_FRAMES_MAX, Pump
+from moshid.audio.request import ControlChanges
 from moshid.audio.session import ANSWERS_MAX, Plan, Session
 from moshid.audio.stats import WINDOW_FRAMES, Holes, Window
 from moshid.audio.trace import KEPT_FRAMES, STAGES, Trace
 from moshid.ipc import IN_FLIGHT_FRAMES_MAX, FrameKind, TokenFrame
 from moshid.worker_base import Control
-from tests.fakes.numbered_sound import NumberCodec, NumberSink, NumberSource
+from tests.fakes.numbered_sound import HalvedNumberSource, NumberCodec, NumberSink, NumberSource
 from tests.fakes.parrot_peer import DELAY_FRAMES, ParrotPeer
 
 MANY_FRAMES = 4_200
@@ -68,8 +69,9 @@ class Rig:
     """A session between numbers; the test is the model, frame by frame."""
 
     def __init__(self, frames: int, *, lossless: bool = False) -> None:
-        self.source = NumberSource(frames, lossless=lossless)
+        self.source = HalvedNumberSource(frames, lossless=lossless)
         self.sink = NumberSink()
+        self.codec = NumberCodec()
         ours, self.model = socket.socketpair()
         self.model.setblocking(False)
         self.told: list[str] = []
@@ -78,7 +80,7 @@ class Rig:
             self.source,
             self.sink,
             lambda name, _data: self.told.append(name),
-            codec=NumberCodec(),
+            codec=self.codec,
             link=FrameLink(ours),
         )
 
@@ -89,9 +91,29 @@ class Rig:
         self.session.finish()
         self.model.close()
 
-    def capture(self) -> None:
-        self.source.ready += 1
+    def capture(self, frames: int = 1) -> None:
+        self.source.ready += frames
         self.session.step()
+
+    def half(self) -> None:
+        """The first half of the next frame is there."""
+        self.source.half_is_there = True
+        self.session.step()
+
+    def leave(self) -> None:
+        """The model's process is gone."""
+        self.model.close()
+        self.session.step()
+
+    def rejoin(self) -> None:
+        """Another one has come."""
+        self.model.close()
+        ours, self.model = socket.socketpair()
+        self.model.setblocking(False)
+        self.session.rejoin(1, FrameLink(ours))
+
+    def pause(self, paused: bool) -> None:
+        self.session.set(ControlChanges(paused=paused))
 
     def answer(self, frame: int) -> None:
         self.model.send(TokenFrame(FrameKind.MODEL, 1, frame, tokens=(0, frame)).pack())
@@ -118,6 +140,68 @@ def stall_at_random(rig: Rig, deeds: list[str]) -> None:
         stats = rig.session.stats()
         names = ("answered_frames", "lagged_frames", "frames_waiting", "frames_in_flight")
         assert stats["frames"] == sum(stats[name] for name in names)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "half",
+                "capture",
+                "stall",
+                "answer",
+                "leave",
+                "rejoin",
+            ]
+        ),
+        max_size=80,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_a_frame_that_is_begun_is_finished_whatever_happens(deeds: list[str]) -> None:
+    """The codec sees to it (``NumberCodec``): an encoder cannot forget half a frame."""
+    with Rig(400) as rig:
+        for deed in deeds:
+            match deed:
+                case "half":
+                    rig.half()
+                case "capture":
+                    rig.capture()
+                case "stall":
+                    rig.capture(4)
+                case "answer" if rig.session.stats()["frames_in_flight"]:
+                    rig.answer(rig.codec.encoded[-1])
+                case "leave" if rig.session.link is not None:
+                    rig.leave()
+                case "rejoin":
+                    rig.rejoin()
+            stats = rig.session.stats()
+            names = ("answered_frames", "lagged_frames", "frames_waiting", "frames_in_flight")
+            assert stats["frames"] == sum(stats[name] for name in names)
+        assert rig.codec.encoded == sorted(set(rig.codec.encoded))
+
+
+def test_a_frame_is_begun_only_when_no_answer_is_awaited() -> None:
+    """An answer would have to be decoded at once, and the codec does one thing at a time."""
+    with Rig(10) as rig:
+        rig.half()
+        assert rig.codec.begun == 1
+        rig.half()
+        assert rig.codec.begun == 1, "once"
+        rig.capture()
+        assert rig.codec.encoded == [0]
+        rig.half()
+        assert rig.codec.begun == 1
+        rig.answer(0)
+        assert rig.codec.begun == 2, "as soon as it has come"
+        rig.pause(True)
+        rig.capture()
+        assert rig.codec.encoded == [0, 1]
+        rig.answer(1)
+        rig.half()
+        assert rig.codec.begun == 2, "not in a pause"
+        stages = [stage for stage, *_ in rig.session.report.trace.spans()]
+        assert stages.count("ahead") == 2
 
 
 def test_4200_frames_unpaced_all_come_back_in_order() -> None:

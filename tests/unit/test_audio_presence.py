@@ -104,7 +104,7 @@ def test_an_interruption_counts_to_where_moshi_is_no_longer_heard() -> None:
     loud = np.full(FRAME_SAMPLES, 0.1, dtype=np.float32)
     for n in range(40):
         heard = Heard(silence(), n * FRAME_SAMPLES, (n + 1) * FRAME_NS)
-        conversation.hear(n, heard, heard)
+        conversation.hear(n, heard, heard, conversation.to_model(heard))
         said, played = conversation.say(loud if n < 15 else silence())
         answer = Answer(n, heard.position, heard.capture_ns, (), 0, heard.capture_ns)
         conversation.played(said, played, answer, heard.capture_ns + 20_000_000)

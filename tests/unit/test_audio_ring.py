@@ -32,6 +32,10 @@ def test_what_goes_in_comes_out_in_order_and_the_rest_is_counted(
         else:
             out = np.full(n, 7.0, dtype=np.float32)
             there = min(n, len(model))
+            peeked = ring.peek(n)
+            assert (None if peeked is None else peeked.tolist()) == (
+                model[:n] if n == there else None
+            )
             assert ring.read_into(out) == there
             assert out.tolist() == model[:there] + [0.0] * (n - there)
             del model[:there]

@@ -14,6 +14,7 @@ from moshi_client.errors import ClientError
 from moshid.audio.trace import KEPT_FRAMES, STAGES, Trace
 
 TALK = [
+    ("ahead", 0, 960, 30),
     ("queue", 0, 1000, 50),
     ("encode", 0, 1050, 6000),
     ("step", 0, 7050, 25_000),
@@ -41,6 +42,7 @@ def test_every_span_is_in_the_file_with_its_time_and_frame(tmp_path: Path) -> No
     events = events_of(tmp_path / "t.json")
     whole = [e for e in events if e["ph"] == "X"]
     assert [(e["name"], e["ts"], e["dur"], e["args"]["frame"]) for e in whole] == [
+        ("ahead", 960, 30, 0),
         ("encode", 1050, 6000, 0),
         ("decode", 32_100, 8000, 0),
     ]

@@ -16,7 +16,7 @@ TABLE_FRAMES = 4096
 
 
 def sound(frame: int) -> Samples:
-    return np.array([frame], np.float32)
+    return np.array([frame, -frame], np.float32)
 
 
 def talk(codec: Spares | FakeHost, frames: range) -> list[tuple[Tokens, float]]:
@@ -38,6 +38,41 @@ def test_4200_frames_and_more_pass_and_no_answer_shows_a_swap() -> None:
     assert spares.swaps == pytest.approx(len(frames) / 70, rel=0.02)
     assert max(host.waits for host in hosts.made[1:]) == 0, "nobody waited for a spare"
     assert all(host.closed for host in hosts.made[:-2])
+
+
+def by_halves(codec: Spares, frames: range) -> list[tuple[Tokens, float]]:
+    """The same, but each frame is begun before the one before the last is decoded."""
+    answers = []
+    for frame in frames:
+        codec.begin(sound(frame)[:1])
+        pcm = codec.decode((frame - 2,)) if frame >= 2 else sound(0)
+        answers.append((codec.encode(sound(frame)[1:]), float(pcm[0])))
+    return answers
+
+
+def test_a_swap_in_the_midst_of_a_frame_shows_no_more() -> None:
+    hosts = Hosts(LIFE.frames_max)
+    spares = Spares(hosts, LIFE)
+    assert by_halves(spares, range(400)) == talk(FakeHost(400), range(400))
+    assert spares.swaps >= 5
+
+
+def test_one_that_dies_with_half_a_frame_leaves_it_to_its_successor() -> None:
+    hosts = Hosts(LIFE.frames_max)
+    spares = Spares(hosts, LIFE)
+    by_halves(spares, range(75))
+    assert spares.has_spare
+    spares.begin(sound(75)[:1])
+    hosts.made[0].dead = True
+    heard_by_the_spare = FakeHost(400)
+    for frame in range(70, 75):
+        heard_by_the_spare.encode(sound(frame))
+    assert spares.encode(sound(75)[1:]) == heard_by_the_spare.encode(sound(75))
+    assert (spares.deaths, spares.active) == (1, hosts.made[1])
+
+    spares.begin(sound(76)[:1])
+    spares.start_afresh()
+    assert spares.encode(sound(0)) == FakeHost(400).encode(sound(0)), "the half is forgotten, too"
 
 
 def test_a_spare_that_heard_less_than_the_context_would_show() -> None:

@@ -77,7 +77,8 @@ async def change(app: App, _caller: Caller, p: TalkSetParams) -> dict[str, Any]:
 async def trace(app: App, _caller: Caller, _p: NoParams) -> dict[str, Any]:
     """Tell where the time of the newest frames went, in this talk or else in the last one.
 
-    Result: ``{session, spans}``, a span being ``[stage, frame, at_us, duration_us]``: ``queue``,
+    Result: ``{session, spans}``, a span being ``[stage, frame, at_us, duration_us]``: ``ahead``
+    (its first half is encoded while the second is captured, where there is time), ``queue``,
     ``encode``, ``step``, ``decode`` or ``play``; microseconds of the monotonic clock; the last
     minute. ``session`` is null when there has been no talk.
     """
