@@ -92,6 +92,7 @@ async def test_speech_through_the_codec_and_the_parrot(
                 with JackProbe(server) as probe:
                     heard = await speak(probe, spoken)
                 stats = await rig.worker.call("stop")
+            ended = await rig.wait_for("ended")
         lag_s, correlation = envelope_lag(spoken, heard, RATE)
         if not stats["underruns"]:  # this process is the parrot, and nobody serves it first
             break
@@ -102,6 +103,10 @@ async def test_speech_through_the_codec_and_the_parrot(
     assert 0.25 < lag_s < 0.40
     assert stats["frames"] > 50
     assert not stats["silent_input"]
+    begun = {frame: at for stage, frame, at, _ in ended["trace"] if stage == "ahead"}
+    captured = {frame: at for stage, frame, at, _ in ended["trace"] if stage == "queue"}
+    early = [frame for frame in begun if frame in captured and begun[frame] < captured[frame]]
+    assert len(early) > 10, "half a frame is encoded while the other is spoken"
 
 
 @pytest.mark.asyncio
