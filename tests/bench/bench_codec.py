@@ -1,10 +1,11 @@
 """Both codecs for a long time, as fast as they run: swaps, codes, sound, memory, time.
 
 ``python -m tests.bench.bench_codec [--codec mlx|rustymimi]... [--frames N] [--json FILE]
-[--picture FILE] [--agreement] [--alone]``; 45,000 frames are an hour, and what there is when it is
-interrupted counts. The demo's codec runs in MLX, a full-size Mimi with random weights in rustymimi.
-Each is compared with one that never ends: MLX with its own growing caches, and a rustymimi object
-with a table as long as the run; ``--alone``, which takes half as long, rustymimi is not.
+[--picture FILE] [--agreement] [--halves] [--alone]``; 45,000 frames are an hour, and what there is
+when it is interrupted counts. The demo's codec runs in MLX, a full-size Mimi with random weights in
+rustymimi. Each is compared with one that never ends: MLX with its own growing caches, and a
+rustymimi object with a table as long as the run; ``--alone``, which takes half as long, rustymimi
+is not.
 """
 
 from __future__ import annotations
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="draw a swap's seam, and nothing else")
     parser.add_argument("--alone", action="store_true", help="rustymimi without its companion")
     parser.add_argument("--agreement", action="store_true", help="by frames heard; nothing else")
+    parser.add_argument("--halves", action="store_true", help="frames whole and halved; no more")
     args = parser.parse_args()
     if args.picture:
         from tests.bench.codec_picture import draw
@@ -191,6 +193,12 @@ def main() -> None:
 
         with tempfile.TemporaryDirectory() as folder:
             study(list(speech(Path(folder), 315)), Path(folder))
+        return
+    if args.halves:
+        from tests.bench.codec_halves import study as compare
+
+        with tempfile.TemporaryDirectory() as folder:
+            compare(list(speech(Path(folder), 50)), Path(folder))
         return
     results = []
     runs = {"mlx": run_mlx, "rustymimi": run_alone if args.alone else run_rustymimi}
