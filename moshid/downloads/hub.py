@@ -34,6 +34,7 @@ from requests.exceptions import ProxyError, TooManyRedirects
 from moshid.downloads import proxies
 from moshid.downloads.answers import wait_s
 from moshid.downloads.cache import COMMIT, check_repo_path
+from moshid.downloads.certificates import have_requests_trust_them
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
 from moshid.downloads.hedge import hedged
 from moshid.downloads.interim import Waiting, pass_over_interim_answers
@@ -107,6 +108,7 @@ class HfHub:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
         self._refusals = Refusals()
         pass_over_interim_answers()
+        have_requests_trust_them()
 
     def close(self) -> None:
         """Ask nothing more; questions under way end by their own time-outs."""
