@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils._http import get_session
 
 from moshid.checks import hub
 from moshid.downloads.certificates import (
