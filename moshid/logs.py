@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import logging.handlers
+import os
 import queue
 import sys
 import threading
@@ -119,6 +120,15 @@ class _LogFile(logging.handlers.RotatingFileHandler):
         super().emit(record)
         self._said = self._failed
 
+    def shouldRollover(self, record: logging.LogRecord) -> bool | int:  # noqa: N802 - logging's
+        """Called before a record is written: who moved the file away, or deleted it, finds what
+        comes in a new one."""
+        if self.stream and not _is_at(self.baseFilename, self.stream):
+            with contextlib.suppress(OSError):
+                self.stream.close()
+            self.stream = None  # opened again below
+        return super().shouldRollover(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Called where ``record`` could not be written."""
         self._failed = True
@@ -132,6 +142,13 @@ class _LogFile(logging.handlers.RotatingFileHandler):
         """Close it, though what it still holds finds no room."""
         with contextlib.suppress(OSError):
             super().close()
+
+
+def _is_at(path: str, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 class _AsItIs(logging.handlers.QueueHandler):

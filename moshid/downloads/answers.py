@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Final
@@ -176,7 +177,9 @@ def wait_s(headers: Mapping[str, str], now_s: float | None = None) -> float | No
 
 
 def _epoch_s(date: str) -> float | None:
+    """A date without a zone is GMT (RFC 9110, 5.6.7), not of the zone that we are in."""
     try:
-        return parsedate_to_datetime(date).timestamp()
+        at = parsedate_to_datetime(date)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -4,6 +4,7 @@ certifi's. Blocking.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import ssl
@@ -11,10 +12,15 @@ from collections.abc import Mapping
 from typing import Final
 
 import certifi
+from huggingface_hub import configure_http_backend
+from huggingface_hub.utils._http import _default_backend_factory
+from requests import Session
 
-VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""The first that is set counts. The last one is for URLs; requests, which asks the Hub, passes it
-over."""
+OF_REQUESTS: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""What requests, which asks the Hub, reads by itself."""
+
+VARIABLES: Final = (*OF_REQUESTS, "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""The first that is set counts."""
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,8 @@ def trusting(place: str | None) -> ssl.SSLContext:
         OSError: they cannot be used.
     """
     if place is not None and os.path.isdir(place):
+        if not any(name.endswith(".0") for name in os.listdir(place)):
+            raise FileNotFoundError(errno.ENOENT, "no certificates by their hashes", place)
         return ssl.create_default_context(capath=place)
     return ssl.create_default_context(cafile=place or certifi.where())
 
@@ -46,3 +54,26 @@ def trusting_as_named(env: Mapping[str, str]) -> ssl.SSLContext:
         facts = {"variable": found[0], "path": found[1], "why": str(e)}
         log.warning("the certificates that are named cannot be used", extra=facts)
         return trusting(None)
+
+
+def have_requests_trust_them() -> None:
+    """For all sessions of huggingface_hub in this process: what requests itself passes over."""
+    configure_http_backend(_session)
+
+
+def _session() -> Session:
+    session = _default_backend_factory()
+    session.verify = _for_requests(os.environ)
+    return session
+
+
+def _for_requests(env: Mapping[str, str]) -> str | bool:
+    """What to trust where requests finds nothing named; True: certifi's."""
+    found = named(env)
+    if found is None or found[0] in OF_REQUESTS:
+        return True
+    try:
+        trusting(found[1])
+    except OSError:
+        return True
+    return found[1]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
@@ -34,9 +34,10 @@ from requests.exceptions import ProxyError, TooManyRedirects
 from moshid.downloads import proxies
 from moshid.downloads.answers import wait_s
 from moshid.downloads.cache import COMMIT, check_repo_path
+from moshid.downloads.certificates import have_requests_trust_them
 from moshid.downloads.digests import check_etag, is_digest, whole_hasher
 from moshid.downloads.hedge import hedged
-from moshid.downloads.interim import ANSWER_S, pass_over_interim_answers
+from moshid.downloads.interim import Waiting, pass_over_interim_answers
 from moshid.downloads.refusals import FINAL, Refusals
 from moshid.downloads.remote import Absent as Absent
 from moshid.downloads.remote import Hub as Hub
@@ -57,9 +58,6 @@ from moshid.errors import (
 from moshid.setting_values import absolute
 
 T = TypeVar("T")
-
-ASK_TIMEOUT_S: Final = ANSWER_S
-"""Bounds what requests' own time-outs do not: a resolver that hangs, an answer that drips."""
 
 HEAD_GAPS_S: Final = (1.5, 3.0)
 """A HEAD, which every connection may be waiting for, is sent again after such silences."""
@@ -103,11 +101,14 @@ class HubPlace:
 class HfHub:
     """The Hub at ``place.endpoint``."""
 
+    waiting: ClassVar[type[Waiting]] = Waiting
+
     def __init__(self, place: HubPlace) -> None:
         self._place = place
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
         self._refusals = Refusals()
         pass_over_interim_answers()
+        have_requests_trust_them()
 
     def close(self) -> None:
         """Ask nothing more; questions under way end by their own time-outs."""
@@ -185,10 +186,16 @@ class HfHub:
         return Listing(info.sha, tuple(s.rfilename for s in info.siblings or []))
 
     async def _ask(self, question: Callable[[], T], what: str, gaps_s: Sequence[float] = ()) -> T:
-        loop = asyncio.get_running_loop()
+        """Bounds what requests' time-outs do not: a resolver that hangs, an answer that drips."""
+        loop, waiting = asyncio.get_running_loop(), self.waiting()
+
+        def ask_once() -> T:
+            with waiting.in_this_thread():
+                return question()
+
+        asking = hedged(lambda: loop.run_in_executor(self._threads, ask_once), gaps_s)
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_S):
-                found = await hedged(lambda: loop.run_in_executor(self._threads, question), gaps_s)
+            found = await waiting.bound(asking)
         except TimeoutError as e:
             raise DownloadNetwork(f"the Hub does not answer for {what}") from e
         except (HFValidationError, OSError, ValueError) as e:

@@ -39,6 +39,7 @@ class Parts:
     to others on the cache's volume; ``poll_s``: how often a paused job looks if it may go on;
     ``stuck_s``: a job that gets nowhere for so long lets another have its turn."""
 
+    cache: Callable[[Path], Cache] = Cache
     volume: Callable[[Path, Path], Volume] = MountedVolume
     boot_id: Callable[[], str] = boot_id
     margin_bytes: int = 64 * MIB

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from moshid.downloads import probe, resting
-from moshid.downloads.cache import Cache
 from moshid.downloads.controls import Controls
 from moshid.downloads.donors import check_sources
 from moshid.downloads.engine import Engine
@@ -68,7 +67,7 @@ class DownloadService:
         self._place = place or HubPlace.from_environment()
         self._profiles = profiles
         self._parts = parts or Parts()
-        self._cache = Cache(self._place.cache_dir)
+        self._cache = self._parts.cache(self._place.cache_dir)
         self._entries = Entries(bus)
         limits = Limits.of_settings(settings)
         self._line = open_line(limits, self._parts)

@@ -8,6 +8,8 @@ nothing.
 from __future__ import annotations
 
 import logging
+import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.regular import regular
 from moshid.downloads.shelf import Shelf
+from moshid.errors import DownloadError
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,11 @@ class Found:
 
 
 async def lacking(engine: Engine, job: Job) -> list[JobFile]:
-    """The job's files that are not where they belong, as far as their sizes tell."""
+    """The job's files that are not where they belong, as far as their sizes tell.
+
+    Raises:
+        DownloadError: two of them cannot both be there.
+    """
     return await engine.on_disk(_lacking, engine.shelf, job)
 
 
@@ -74,7 +81,24 @@ async def _is_right(engine: Engine, path: Path, file: JobFile, reading: Callable
 
 
 def _lacking(shelf: Shelf, job: Job) -> list[JobFile]:
+    _check_names(shelf, job)
     return [f for f in job.files if not _has_its_size(shelf, job, f)]
+
+
+def _check_names(shelf: Shelf, job: Job) -> None:
+    """Most Macs' file systems take ``A.txt`` and ``a.txt`` for one; Hubs do not."""
+    alike: dict[str, JobFile] = {}
+    for file in job.files:
+        other = alike.setdefault(unicodedata.normalize("NFC", file.path).casefold(), file)
+        if other.digest == file.digest:
+            continue
+        found = [shelf.content(job.repo, job.commit, f.path, f.digest) for f in (other, file)]
+        if None not in found and os.path.samefile(*filter(None, found)):
+            raise DownloadError(
+                f"{other.path} and {file.path} are one name in {shelf.name}",
+                hint="Keep it (HF_HOME) where upper and lower case differ; or cancel the job, and "
+                "fetch one of them: --file.",
+            )
 
 
 def _has_its_size(shelf: Shelf, job: Job, file: JobFile) -> bool:

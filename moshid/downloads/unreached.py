@@ -15,7 +15,7 @@ from moshid.errors import DownloadNetwork
 
 CERTIFICATE_HINT: Final = (
     "Is a login page or a filter in between, or this machine's clock wrong? A certificate of your "
-    "own: name its file in SSL_CERT_FILE and REQUESTS_CA_BUNDLE, and restart the daemon."
+    "own: name its file in REQUESTS_CA_BUNDLE, and restart the daemon."
 )
 TRUST_HINT: Final = (
     "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file or folder of PEM certificates, or is unset; "

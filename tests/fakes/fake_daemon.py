@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from moshi_client import __version__
+
 Json = dict[str, Any]
 WAIT_S = 30.0
 
@@ -74,7 +76,7 @@ class FakeDaemon:
         self.hello: Json = {
             "protocol": 1,
             "min_protocol": 1,
-            "version": "0.1.0",
+            "version": __version__,
             "capabilities": [],
             "pid": os.getpid(),
             "home": str(path.parent),

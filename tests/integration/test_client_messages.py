@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.client_process import client_env, run_client, short_home
+from tests.fakes.daemon_replies import STATUS
 from tests.fakes.fake_daemon import Call, FakeDaemon, Fault
 
 
@@ -251,6 +252,18 @@ def test_output_that_cannot_be_written_is_a_failure(
         assert json.loads(done.stderr)["error"]["kind"] == "client.failed"
     else:
         assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("version", ["0.0.9", "9.0.0"])
+def test_status_says_that_the_daemon_is_of_another_version(
+    daemon: FakeDaemon, version: str
+) -> None:
+    """The package was upgraded, and nobody has started the daemon again."""
+    daemon.replies["daemon.status"] = STATUS
+    assert run_client(daemon.path.parent, "status").stderr == ""
+    daemon.hello["version"] = version
+    done = run_client(daemon.path.parent, "status")
+    assert (done.returncode, f"version {version}, this client is" in done.stderr) == (0, True)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

@@ -18,13 +18,16 @@ WEIGHTS = "model.safetensors"
 CHUNK = 65_536
 SIZE = 20 * CHUNK + 1
 LONG = "x" * 300_000
+ODD_PATH = "/".join(["-d ü%20", "x" * 255, "..y" * 85, "--z?#.txt"])
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A daemon, a Hub, and the weights in the cache."""
     with World() as world:
-        make_repo(world.folder / "hub", SIZE)
+        odd = make_repo(world.folder / "hub", SIZE) / ODD_PATH
+        odd.parent.mkdir(parents=True)
+        odd.write_text("odd")
         world.start_hub(world.folder / "hub", rate_bps=1e9, cut_at=[])
         world.start_daemon()
         start = {"repo": REPO, "files": [WEIGHTS], "chunk_bytes": CHUNK, "wait": True}
@@ -52,6 +55,14 @@ def test_one_flipped_byte_is_named_and_costs_one_chunk(world: World) -> None:
     assert "ok, mended 1 chunk: 7" in said
     assert "repaired: 1 bad chunk, 65.5 kB fetched again" in said
     assert weights.read_bytes() == right
+
+
+def test_a_path_may_be_long_and_odd(world: World) -> None:
+    """Each of its names up to what a file system takes; the client passes all of it on."""
+    code, said = client(world, "download", REPO, f"--file={ODD_PATH}")
+    assert (code, "every digest right" in said) == (0, True)
+    (snapshot,) = world.hf_cache.glob("models--*/snapshots/*")
+    assert (snapshot / ODD_PATH).read_text() == "odd"
 
 
 STARTS: list[dict[str, Any]] = [

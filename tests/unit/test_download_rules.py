@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -198,6 +200,25 @@ def test_how_long_a_server_wants_to_be_left_alone(
     headers: dict[str, str], expected: float | None
 ) -> None:
     assert wait_s(headers, now_s=60.0) == expected
+
+
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nine hours before Greenwich."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "EAST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
+@pytest.mark.parametrize(
+    "date",
+    ["Thu Jan  1 00:01:40 1970", "Thursday, 01-Jan-70 00:01:40 GMT", "1 Jan 1970 00:01:40 -0000"],
+)
+def test_a_date_in_an_older_form_is_of_greenwich(date: str) -> None:
+    assert wait_s({"Retry-After": date, "Date": "Thu, 01 Jan 1970 00:01:00 GMT"}) == 40.0
 
 
 @given(st.integers(1, 100))

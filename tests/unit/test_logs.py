@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -96,6 +97,25 @@ def test_the_file_is_rotated_and_old_ones_go(settings: Settings) -> None:
     names = sorted(p.name for p in settings.home.iterdir())
     assert names == ["moshid.log", "moshid.log.1", "moshid.log.2"]
     assert lines(settings)[-1]["msg"] == "line 199"
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "another in its place"])
+def test_it_goes_on_where_it_is_looked_for(settings: Settings, how: str) -> None:
+    """By a user who tidies up, or by logrotate."""
+    aside = settings.home / "aside"
+    with logs.configured(settings, stream=io.StringIO()) as recent:
+        written: queue.SimpleQueue[str] = queue.SimpleQueue()
+        recent.listener = lambda line: written.put(line["msg"])
+        logging.getLogger("x").info("before")
+        assert written.get(timeout=30) == "before"
+        settings.log_file.rename(aside)
+        if how == "deleted":
+            aside.unlink()
+        elif how == "another in its place":
+            settings.log_file.touch()
+        logging.getLogger("x").info("after")
+    assert [line["msg"] for line in lines(settings)] == ["after"]
+    assert how == "deleted" or aside.read_text().count("\n") == 1
 
 
 def test_the_last_records_are_kept_and_told(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moshi_client import keys, limits, progress, render
+from moshi_client import __version__, keys, limits, progress, render
 from moshi_client.errors import EXIT_OK
 
 TYPE_CHECKING = False
@@ -24,9 +24,14 @@ def register(commands: Commands) -> None:
 
 
 def _status(ctx: Context, _args: argparse.Namespace) -> int:
-    connection, _ = ctx.connect()
+    connection, server = ctx.connect()
     with connection:
         status = connection.call("daemon.status")
+    if (theirs := server.get("version")) != __version__:
+        ctx.warn(
+            f"the daemon still runs version {theirs}, this client is {__version__}; "
+            "after an upgrade: moshi-client stop, then start it again"
+        )
     ctx.emit(status, _status_text(status))
     return EXIT_OK
 

@@ -30,7 +30,7 @@ class DownloadStartParams(Params):
     repo: Name | None = None
     quality: Quality | None = None
     revision: Name | None = None
-    files: list[Name] | None = None
+    files: list[Text] | None = None
     url: Text | None = None
     sha256: Text | None = None
     output: Text | None = None
