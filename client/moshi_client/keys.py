@@ -63,23 +63,33 @@ def described(controls: Json | None) -> str:
 
 
 class Keyboard:
-    """The terminal on stdin, giving each key at once while the block runs.
-
-    ``fd`` is None where there is none: no terminal, or a process in the background.
-    """
+    """The terminal on stdin, giving each key at once while the block runs. None where there is no
+    terminal, or for a process that begins in the background."""
 
     def __init__(self, *, use: bool) -> None:
-        self.fd: int | None = None
         self._use = use
+        self._fd: int | None = None
+        self._has_keys = False
         self._mode: list[Any] = []
         self._handlers: dict[int, Any] = {}
+
+    @property
+    def fd(self) -> int | None:
+        """Where keys come from just now: from nowhere in the background, where the terminal is
+        another's, and asking for its keys or its mode would stop us. That we were brought to the
+        front a shell does not say, so this looks each time."""
+        if self._fd is None or not _in_foreground():
+            self._has_keys = False
+        elif not self._has_keys:
+            self._take_keys()
+        return self._fd if self._has_keys else None
 
     def __enter__(self) -> Keyboard:
         if self._use and _in_foreground():
             import termios
 
-            self.fd = sys.stdin.fileno()
-            self._mode = termios.tcgetattr(self.fd)
+            self._fd = sys.stdin.fileno()
+            self._mode = termios.tcgetattr(self._fd)
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
                 self._handlers[number] = signal.signal(number, self._on_signal)
             self._take_keys()
@@ -91,21 +101,20 @@ class Keyboard:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.fd is not None:
-            self._give_back()
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            self.fd = None
+        self._give_back()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def read(self) -> str:
         """The keys that have come; when the terminal has gone there will be no more."""
-        assert self.fd is not None
+        if (fd := self.fd) is None:  # what was waited for is somebody else's
+            return ""
         try:
-            data = os.read(self.fd, 64)
+            data = os.read(fd, 64)
         except OSError:
             data = b""
         if not data:
-            self.fd = None
+            self._fd = None
         # An arrow or another key of several bytes is none of ours.
         return "" if data.startswith(b"\x1b") else data.decode(errors="ignore")
 
@@ -113,28 +122,29 @@ class Keyboard:
         import termios
         import tty
 
-        assert self.fd is not None
-        tty.setcbreak(self.fd, termios.TCSADRAIN)
+        assert self._fd is not None
+        tty.setcbreak(self._fd, termios.TCSADRAIN)
+        self._has_keys = True
 
     def _give_back(self) -> None:
         import termios
 
-        assert self.fd is not None
+        if (fd := self.fd) is None:
+            return
         try:
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, self._mode)
+            termios.tcsetattr(fd, termios.TCSADRAIN, self._mode)
         except termios.error:
             self._mode = []  # the terminal itself has gone
+        self._has_keys = False
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Put the terminal back, do what the signal does; after a stop, take the keys again."""
-        if self.fd is not None:
-            self._give_back()
+        self._give_back()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         if number == signal.SIGTSTP:  # and here it goes on
             signal.signal(number, self._on_signal)
-            if self.fd is not None and _in_foreground():
-                self._take_keys()
+            _ = self.fd
 
 
 def _in_foreground() -> bool:

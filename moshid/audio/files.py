@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import soundfile
 
 from moshid.audio.devices import Heard
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence
+from moshid.audio.mp3 import MP3_FRAME, Mp3
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
 from moshid.audio.unfinished import Unfinished, find_size
@@ -24,8 +26,12 @@ READ_S: Final = 0.5
 RATES: Final = range(1_000, 1_000_001)
 """What a damaged header says beyond that, the resampler may not survive."""
 
-FRAMES_MAX: Final = 2**62
-"""libsndfile says 2**63 - 1 where a file does not tell its length."""
+FRAMES_MAX: Final = 2**45
+"""libsndfile says 2**63 - 1 where a file does not tell its length, and for some MP3s a little more
+than this."""
+
+JUNK_READS_MAX: Final = 64
+"""A kilobyte each. After that there is nothing more to be heard."""
 
 PEAK: Final = 10.0
 """Of a file in floating point, 20 dB over full scale. What is no number is silence: it would
@@ -38,7 +44,7 @@ class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its beginning to its end. After each block soundfile seeks to where
     it is already, and loses some 40 ms of an MP3 by that."""
 
-    def __init__(self, path: str, beneath: Unfinished | None) -> None:
+    def __init__(self, path: str, beneath: Unfinished | Mp3 | None) -> None:
         """``beneath``: what it is read from, if not by its path; closed with it."""
         self._beneath = beneath
         try:
@@ -59,6 +65,21 @@ class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         """Not needed."""
         return False
+
+    def read_on(self) -> Samples:
+        """The next block, float32 [n, channels]; an empty one at the end. Raises what libsndfile
+        does; but in an MP3 that is only something else, zeros or a tag of a kind that it does not
+        know: it skips a kilobyte, and loses the block, which is one frame therefore."""
+        if not isinstance(self._beneath, Mp3):
+            return self._read(round(READ_S * self.samplerate))
+        for _ in range(JUNK_READS_MAX):
+            with suppress(soundfile.SoundFileError):
+                return self._read(MP3_FRAME)
+        return np.zeros((0, self.channels), dtype=np.float32)
+
+    def _read(self, frames: int) -> Samples:
+        block: Samples = self.read(frames, dtype="float32", always_2d=True)
+        return block
 
 
 class FileSource:
@@ -90,7 +111,7 @@ class FileSource:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the file is; its seconds are None where it does not say (FLAC out of a pipe)."""
+        """What the file is; its seconds are None where they are not told, as in many an MP3."""
         frames = self._file.frames
         is_unknown = frames > FRAMES_MAX
         return {
@@ -149,9 +170,7 @@ class FileSource:
 
     def _read_more(self) -> None:
         try:
-            block = self._file.read(
-                round(READ_S * self._file.samplerate), dtype="float32", always_2d=True
-            )
+            block = self._file.read_on()
         except _ERRORS as e:
             raise BadAudioFile(f"{self._path} cannot be read on: {e}") from e
         mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
@@ -166,7 +185,7 @@ class FileSource:
         self._ready_samples += len(pcm)
 
 
-def _open_to_read(path: str) -> soundfile.SoundFile:
+def _open_to_read(path: str) -> _ReadOn:
     _try_to_read(path)
     if Path(path).suffix.lower() in (".raw", ".pcm"):
         raise BadAudioFile(
@@ -176,11 +195,22 @@ def _open_to_read(path: str) -> soundfile.SoundFile:
     try:
         size = find_size(path)
         file = _ReadOn(path, None if size is None else Unfinished(path, size))
+        if file.format == "MP3":
+            file = _to_its_end(path, file)
     except _ERRORS as e:
         raise BadAudioFile(f"{path} is no sound file that can be read: {e}") from e
     if file.samplerate not in RATES:
         file.close()
         raise BadAudioFile(f"{path} is damaged: it says {file.samplerate:,} samples a second")
+    return file
+
+
+def _to_its_end(path: str, file: _ReadOn) -> _ReadOn:
+    """An MP3; as it was opened, if it is one by its name only, as one that begins in mid-frame."""
+    with suppress(soundfile.SoundFileError):
+        endless = _ReadOn(path, Mp3(path))
+        file.close()
+        return endless
     return file
 
 

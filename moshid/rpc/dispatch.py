@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 
 Reply = dict[str, Any]
 
+VALUES_MAX: Final = 20_000
+"""Commas and opening brackets in a line, those in strings too: without parsing it that tells how
+many values it may unfold to, whose lists would take fifty times its size, and half a second. A full
+batch of talks with all their options has 3,000."""
+
 _BY_CODE: Final[dict[int, type[MoshidError]]] = {
     cls.code: cls for cls in (ParseFailed, InvalidRequest, MethodNotFound, InvalidParams)
 }
@@ -40,8 +45,11 @@ def decode(line: bytes) -> Any:
     """One line as a JSON value.
 
     Raises:
+        InvalidRequest: more values than any request needs.
         ParseFailed: no JSON, no UTF-8, or nested too deeply.
     """
+    if sum(map(line.count, (b",", b"[", b"{"))) > VALUES_MAX:
+        raise InvalidRequest(f"a line holds no more than {VALUES_MAX:,} commas and brackets")
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:

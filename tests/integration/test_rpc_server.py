@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,7 +178,7 @@ async def test_a_call_and_its_defaults(client: Client) -> None:
     [
         (b"{not json\n", "rpc.parse_error", -32700),
         (b"\xff\xfe\n", "rpc.parse_error", -32700),
-        (b"[" * 200_000 + b"\n", "rpc.parse_error", -32700),
+        (b"[" * 10_000 + b"\n", "rpc.parse_error", -32700),
         (b"3\n", "rpc.invalid_request", -32600),
         (b"[]\n", "rpc.invalid_request", -32600),
         (b'{"jsonrpc":"1.0","id":1,"method":"add"}\n', "rpc.invalid_request", -32600),
@@ -221,6 +222,25 @@ async def test_errors_by_kind_and_no_inside_text(client: Client) -> None:
     assert inside["error"]["code"] == -32603
     assert inside["error"]["data"]["reference"]
     assert "secret" not in json.dumps(inside)
+
+
+@pytest.mark.parametrize("piece", [b"[]", b"{}", b"[[[[[[]]]]]]", b"0", b'{"a":[1]}'])
+async def test_a_line_that_would_unfold_to_megabytes_is_not_parsed(
+    client: Client, piece: bytes
+) -> None:
+    many = b",".join([piece] * (1_000_000 // (len(piece) + 1)))
+    head = b'{"jsonrpc": "2.0", "id": 1, "method": "add", "params": {"a": ['
+    tracemalloc.start()
+    try:
+        client.send_raw(head + many + b"]}}\n" + b"[" + many + b"]\n")
+        answers = [await client.receive(), await client.receive()]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert {a["error"]["data"]["kind"] for a in answers} == {"rpc.invalid_request"}
+    assert all("20,000 commas and" in a["error"]["message"] for a in answers)
+    assert peak_bytes < 10 * 2**20, "two lines, here and there, and what carries them"
+    assert (await client.call("add", {"a": 1, "b": 2}))["result"] == {"sum": 3}
 
 
 async def test_a_batch_is_answered_element_by_element(client: Client) -> None:
