@@ -12,7 +12,6 @@ import itertools
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
@@ -20,6 +19,7 @@ from typing import Any, Self
 from moshid import ipc, worker_log
 from moshid.errors import MoshidError, WorkerDied, from_data
 from moshid.settings import Settings
+from moshid.worker_exec import execute
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class WorkerProcess:
             self = cls(module, settings, on_event, ours)
             with theirs:
                 try:
-                    self._process = await _exec(module, settings, theirs.fileno())
+                    self._process = await execute(module, settings, theirs.fileno())
                 except BaseException:
                     ours.close()
                     raise
@@ -275,24 +275,3 @@ async def silent(
         except WorkerDied:
             missed += 1
         await sleep(max(0.0, begun_s + every_s - clock()))
-
-
-async def _exec(module: str, settings: Settings, fd: int) -> asyncio.subprocess.Process:
-    """``python -m module fd log_level``, its standard error in a pipe."""
-    # The mask is inherited: a Ctrl-C in the terminal would reach it before it ignores that itself.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            module,
-            str(fd),
-            settings.log_level,
-            pass_fds=(fd,),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=worker_log.LINE_BYTES_MAX,
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

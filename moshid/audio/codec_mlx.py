@@ -20,7 +20,7 @@ from moshi_mlx.modules.quantization import EuclideanCodebook
 from moshid import mlx_setup
 from moshid.audio.codec import Tokens, as_pcm, first_line
 from moshid.audio.ring import Samples
-from moshid.audio.upsampling import speed_up
+from moshid.audio.seanet import speed_up
 from moshid.errors import BadCheckpoint
 
 REBASE_POSITIONS: Final = 1 << 16
@@ -46,7 +46,8 @@ class MlxMimi:
             raise BadCheckpoint(f"the codec in {weights} cannot be read: {first_line(e)}") from e
         _use_float32(self._mimi)
         _use_rotating_caches(self._mimi)
-        speed_up(self._mimi)
+        if mlx_setup.computes_on_cpu():
+            speed_up(self._mimi)
         self.codebooks = codebooks
         self._begun: Any = None
         self.reset()

