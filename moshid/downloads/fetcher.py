@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 import aiohttp
 
@@ -276,17 +276,15 @@ class Fetcher:
             verdict = judge(answer.status, answer.headers, want, size, link.encoding)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(link, whole=verdict.verdict is Verdict.WHOLE)
-            if verdict.verdict is Verdict.TAKE:
-                await self.intake.take(
-                    landings, answer, ByteRange(verdict.start, verdict.stop), watch
-                )
-            elif verdict.verdict is Verdict.WHOLE and in_one_piece:
-                await self.intake.take(landings, answer, ByteRange(0, verdict.stop), watch)
-            else:
+            whole = verdict.verdict is Verdict.WHOLE
+            if verdict.verdict is not Verdict.TAKE and not (whole and in_one_piece):
                 answer.close()
                 self._refused(verdict, link)
+            body = ByteRange(0 if whole else verdict.start, verdict.stop)
+            with self.source.bringing():
+                await self.intake.take(landings, answer, body, watch)
 
-    def _refused(self, verdict: Answer, link: Link) -> None:
+    def _refused(self, verdict: Answer, link: Link) -> NoReturn:
         """Raise what an answer without the bytes means."""
         self.source.refused(link, verdict)
         raise Setback(

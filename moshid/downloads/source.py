@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -18,7 +19,7 @@ from moshid.downloads.givers import Givers, Misses
 from moshid.downloads.meter import Meter
 from moshid.downloads.once import Once
 from moshid.downloads.remote import Hub, RemoteFile, Resized, Wanted
-from moshid.errors import DownloadNetwork
+from moshid.errors import DownloadNetwork, DownloadUnauthorized
 
 T = TypeVar("T")
 
@@ -43,6 +44,9 @@ RETURN_S: Final = 30.0
 
 FRESH_S: Final = 2.0
 """Who named a link so lately was reached: if its host cannot be, the line is not to blame."""
+
+FULL_HINT: Final = "Others bring bytes: the server allows no more connections, perhaps."
+"""Some servers refuse (403) whoever has too many connections."""
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +105,7 @@ class Source:
         self._told_size: int | None = None
         self._misses = Misses()
         self._return_s = 0.0
+        self._bringing = 0
         self.no_ranges = False
         """Whether the server refuses all that asks for a range."""
         self.givers = Givers(self._hub, path)
@@ -165,6 +170,15 @@ class Source:
         if link is None or self._link is link:
             self._link = None
 
+    @contextmanager
+    def bringing(self) -> Iterator[None]:
+        """A connection brings bytes of the file meanwhile."""
+        self._bringing += 1
+        try:
+            yield
+        finally:
+            self._bringing -= 1
+
     def took(self, link: Link, chunk: int, have_bytes: int) -> None:
         """Bytes of a chunk have come over this link; ``have_bytes`` of the file are there."""
         self._misses = Misses(have_bytes)
@@ -210,6 +224,10 @@ class Source:
                 raise
             self._told_size = e.size  # what is said once may be a slip
             raise DownloadNetwork(e.message) from e
+        except DownloadUnauthorized as e:
+            if not self._bringing:
+                raise
+            raise DownloadNetwork(e.message, hint=FULL_HINT) from e
         self._told_size = None
         return await self._over(found)
 

@@ -12,11 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 PIECE_BYTES = 16_384
+DRIP_BYTES, DRIP_S = 4096, 0.1
 
 
 class WebFiles:
     """Serves ``content`` on loopback until the block is left. ``hold_after``: after so many bytes
-    of it, in all, nothing more is sent until ``go`` is set."""
+    of it, in all, nothing more is sent until ``go`` is set. ``most``: who comes while so many are
+    served is refused; these get no more than a drip until so many have asked for the size in vain.
+    """
 
     def __init__(
         self,
@@ -25,6 +28,7 @@ class WebFiles:
         ranges: bool = True,
         length: bool = True,
         hold_after: int | None = None,
+        most: tuple[int, int] | None = None,
         port: int = 0,
     ) -> None:
         self.content = content
@@ -35,6 +39,10 @@ class WebFiles:
         self.seen: list[tuple[str, dict[str, str]]] = []
         """Path and headers (names in small letters) of each request."""
         self.sent_bytes = 0
+        self.most = most
+        self.served = 0
+        self.vain = 0
+        """Refusals to who asked for the size."""
         self._lock = threading.Lock()
         files = self
 
@@ -60,12 +68,30 @@ class WebFiles:
         self._server.server_close()
         self._thread.join()
 
+    def enter(self, asked: str) -> bool:
+        """Whether one more may be served; whoever may leaves by ``leave``."""
+        with self._lock:
+            if self.most is None or self.served < self.most[0]:
+                self.served += 1
+                return True
+            self.vain += asked == "bytes=0-0"
+            if self.vain >= self.most[1]:
+                self.go.set()
+            return False
+
+    def leave(self) -> None:
+        """It has been served."""
+        with self._lock:
+            self.served -= 1
+
     def may_send(self, count: int) -> None:
         """Count bytes that are about to be sent; waits while they are held back."""
         with self._lock:
             held = self.hold_after is not None and self.sent_bytes >= self.hold_after
         if held:
             self.go.wait()
+        if self.most is not None:
+            self.go.wait(DRIP_S)
         with self._lock:
             self.sent_bytes += count
 
@@ -83,7 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
             "/portal.bin": (200, {"Content-Type": "text/html"}, b"<html>log in</html>"),
         }
         if self.path.partition("?")[0] == "/file.bin":
-            self._file()
+            if self.web.enter(self.headers.get("Range", "")):
+                self._file()
+                self.web.leave()
+                return
+            self._head(403, {"Content-Length": "0"})
         else:
             status, headers, body = odd.get(self.path, (404, {}, b"not here"))
             self._head(status, headers | {"Content-Length": str(len(body))})
@@ -103,8 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
             how = {"Transfer-Encoding": "chunked"}
         self._head(status, headers | how)
         try:
-            for at in range(0, len(body), PIECE_BYTES):
-                self._piece(bytes(body[at : at + PIECE_BYTES]))
+            most = DRIP_BYTES if self.web.most else PIECE_BYTES
+            for at in range(0, len(body), most):
+                self._piece(bytes(body[at : at + most]))
             if not self.web.length:
                 self.wfile.write(b"0\r\n\r\n")
         except ConnectionError:  # the client has had enough

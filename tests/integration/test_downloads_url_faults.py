@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from moshid.downloads.refusals import REFUSALS_MAX
 from moshid.downloads.states import JobState
 from moshid.errors import InvalidParams, OutputUnusable
 from moshid.events import Bus
@@ -216,3 +217,19 @@ async def test_offline_uses_the_output_or_says_so(tmp_path: Path) -> None:
         output.write_bytes(FILE)
         await service.urls.start("http://127.0.0.1:9/f", RIGHT, str(output))
         assert (await service.wait(job.id)).state is JobState.DONE
+
+
+async def test_a_no_to_more_connections_is_none_while_others_bring_bytes(tmp_path: Path) -> None:
+    """A server may say 403 to whoever has two connections already; these are at work for longer
+    than it takes to believe a no."""
+    with WebFiles(FILE, most=(2, REFUSALS_MAX + 1)) as web:
+        async with running(service_at(tmp_path)) as service:
+            job, _ = await service.urls.start(
+                web.url(), RIGHT, str(place(tmp_path)), chunk_bytes=SIZE // 3 + 1
+            )
+            job = await service.wait(job.id)
+    assert job.error is None
+    assert job.state is JobState.DONE
+    assert web.vain > REFUSALS_MAX
+    assert (job.bytes_fetched, job.bytes_refetched) == (SIZE, 0)
+    assert place(tmp_path).read_bytes() == FILE
