@@ -161,8 +161,10 @@ class Reopener:
             self._retire(worker)
 
     async def _follow(self) -> None:
-        seen = await self._look()
         talk = self._talk
+        followed = {talk.devices[d]["hostapi"] for d in DIRECTIONS if talk.params.get(d) is None}
+        told_only = followed <= set(SERVER_FOLLOWS)
+        seen = await (self._ask("defaults", {}) if told_only else self._look())
         if seen is None or talk.away:
             return
         before, self._server_defaults = (
@@ -172,7 +174,7 @@ class Reopener:
         for direction in DIRECTIONS:
             if talk.params.get(direction) is not None:
                 continue
-            device, default = talk.devices[direction], seen[direction]
+            device, default = talk.devices[direction], seen.get(direction)
             if device["hostapi"] in SERVER_FOLLOWS:
                 name = seen["system"].get(direction)
                 if name is not None and name != before.get(direction, name):
@@ -195,12 +197,15 @@ class Reopener:
 
     async def _look(self) -> dict[str, Any] | None:
         """What there is now; None when that could not be found out."""
+        return await self._ask("look", self._talk.wanted())
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         scout = await self._have_scout()
         if scout is None:
             return None
         timeout_s = LOOK_TIMEOUTS_S[self._failed_looks % len(LOOK_TIMEOUTS_S)]
         try:
-            seen = await scout.call("look", self._talk.wanted(), timeout_s=timeout_s)
+            seen = await scout.call(method, params, timeout_s=timeout_s)
         except MoshidError as e:
             log.warning("the sound devices cannot be listed: %s", e)
             self._failed_looks += 1

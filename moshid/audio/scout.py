@@ -2,7 +2,8 @@
 
 PortAudio sees the devices of the moment at which it starts, and its JACK part hangs or aborts when
 the server has gone. So this process, which carries no sound, starts PortAudio for each look and
-ends it again; if it is lost at that, another one is made.
+ends it again; if it is lost at that, another one is made. Where only the sound server's defaults
+are followed they alone are asked for: PortAudio's start opens each of ALSA's devices, both ways.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ def _serve(control: Control, request: Request) -> bool:
             case "look":
                 with control.activity("look"):
                     control.reply(request, look(asked.parse(request.params, Look)))
+            case "defaults":
+                asked.parse(request.params, asked.Nothing)
+                with control.activity("defaults"):
+                    control.reply(request, {"system": _server_defaults()})
             case "shutdown":
                 control.reply(request, {})
                 return False

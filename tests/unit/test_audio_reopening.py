@@ -115,14 +115,23 @@ async def test_another_default_of_the_server_behind_alsa_is_only_told() -> None:
     keeping = Keeping()
     talk = keeping.talk
     talk.devices = opened("default", "default", "ALSA")["devices"]
-    looks = [
-        seen("default", "default", "ALSA", {"output": name, "input": "mic"})
-        for name in ("spk", "headset", "headset")
-    ]
-    keeping.scouts = [FakeScout(talk, *looks)]
+    looks = [{"system": {"output": n, "input": "mic"}} for n in ("spk", "headset", "headset")]
+    keeping.scouts = [scout := FakeScout(talk, *looks)]
     await keeping.run()
     assert keeping.changes() == [("output", "changed", "headset")]
     assert not keeping.first.calls, "the server moves the stream itself"
+    asked = [method for method, *_ in scout.calls]
+    assert asked == ["look", "defaults", "defaults", "defaults"], "PortAudio opens all"
+
+
+async def test_where_one_side_is_no_server_s_all_devices_are_looked_at() -> None:
+    keeping = Keeping()
+    talk = keeping.talk
+    talk.devices["output"] = device("default", "ALSA")
+    scout = FakeScout(talk, seen("mic", "speaker"), seen("mic", "speaker"))
+    keeping.scouts = [scout]
+    await keeping.run()
+    assert {method for method, *_ in scout.calls} == {"look"}
 
 
 async def test_a_device_that_was_named_is_not_left_for_another_default() -> None:
