@@ -14,15 +14,24 @@ LINE_BYTES_MAX: Final = 256 * 1024
 
 
 async def relay(stream: asyncio.StreamReader, name: str, pid: int) -> None:
-    """Log each line of ``stream`` until it ends, as ``moshid.<name>.worker``."""
+    """Log each line of ``stream`` until it ends, as ``moshid.<name>.worker``. Of a line that is
+    said over and over (PortAudio's ALSA thread may, when its server has died, thousands of times)
+    the first, and how many more there were."""
     logger = logging.getLogger(f"moshid.{name}.worker")
+    last, again = b"", 0
     while True:
         try:
             line = await stream.readline()
         except ValueError:  # a line over the limit: readline has dropped it
             continue
+        if line == last and line:
+            again += 1
+            continue
+        if again:
+            logger.warning("the line before was said %d times more", again, extra={"pid": pid})
         if not line:
             return
+        last, again = line, 0
         level, text = parse(line)
         logger.log(level, "%s", text, extra={"pid": pid})
 
