@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from aiohttp import BasicAuth
+from aiohttp.hdrs import PROXY_AUTHORIZATION
 
 LOGIN: Final = 407
 
@@ -13,14 +16,33 @@ LOGIN: Final = 407
 def proxy_for(url: str) -> str | None:
     """The proxy, as a user knows it: its host and port, and the variable that names it; never the
     password in there."""
+    found = _found(url)
+    if found is None:
+        return None
+    named, place = found
+    shown = place.rpartition("@")[2].removeprefix(f"{urlsplit(place).scheme}://").rstrip("/")
+    return f"{shown} ({named.upper()}_PROXY)"
+
+
+def login(url: str) -> dict[str, str]:
+    """The header with the user's name and password for the proxy, where it reads our headers, since
+    nothing is encrypted. aiohttp (3.11) sends it once a connection, and proxies ask each time."""
+    found = _found(url) if urlsplit(url).scheme.lower() == "http" else None
+    if found is None or (user := urlsplit(found[1]).username) is None:
+        return {}
+    password = unquote(urlsplit(found[1]).password or "")
+    return {PROXY_AUTHORIZATION: BasicAuth(unquote(user), password).encode()}
+
+
+def _found(url: str) -> tuple[str, str] | None:
+    """What it is asked through: the scheme that the variable names, and its value."""
     parts = urlsplit(url)
     scheme, proxies = parts.scheme.lower(), getproxies()
     named = scheme if scheme in proxies else "all"
     place = proxies.get(named)
     if not place or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    shown = place.rpartition("@")[2].removeprefix(f"{urlsplit(place).scheme}://").rstrip("/")
-    return f"{shown} ({named.upper()}_PROXY)"
+    return named, place
 
 
 def has_proxies() -> bool:

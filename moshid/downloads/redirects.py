@@ -15,6 +15,8 @@ from urllib.parse import quote_from_bytes, urljoin
 import aiohttp
 from yarl import URL
 
+from moshid.downloads.proxies import login
+
 REDIRECTS: Final = (300, 301, 302, 303, 307, 308)
 """Followed where they have a Location; that of a 300 is the server's own choice."""
 
@@ -35,6 +37,7 @@ async def get(
     at, sent, cookies = URL(url, encoded=True), dict(headers), dict[URL, SimpleCookie]()
     for _ in range(HOPS_MAX + 1):
         told = _cookie(cookies.get(at.origin()))
+        told |= login(str(at)) if session.trust_env else {}
         answer = await session.get(at, headers=sent | told, allow_redirects=False)
         location = answer.headers.get("Location", "").strip()
         if answer.status not in REDIRECTS or not location:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from moshid.events import Bus
 from tests.fakes.downloads import make_service, running, until
 from tests.fakes.far_hub import CDN, HUB, FarHub, certify
 from tests.fakes.proxy import Proxy
-from tests.fakes.raw_web import RawWeb, answer
+from tests.fakes.raw_web import Asked, RawWeb, answer
 from tests.fakes.repos import REPO, make_repo
 from tests.integration.test_downloads import assert_in_cache
 
@@ -108,6 +110,39 @@ async def test_a_proxy_that_wants_a_login_is_named_and_not_hammered(
         assert f"127.0.0.1:{proxy.port} ({scheme.upper()}_PROXY)" in job.error.message
         assert "SECRET" not in job.error.message
         assert len(proxy.seen) == 4
+
+
+async def test_a_proxy_gets_its_login_with_each_request_and_the_server_does_not(
+    tmp_path: Path, env: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 2048
+    login = "Basic " + base64.b64encode(b"user:p@ss").decode()
+
+    def serve(asked: Asked) -> bytes:
+        first, last = map(int, asked.headers["range"].removeprefix("bytes=").split("-"))
+        told = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+        return answer(206, told, content[first : last + 1])
+
+    def serve_who_has_it(asked: Asked) -> bytes:
+        if asked.headers.get("proxy-authorization") != login:
+            return answer(407, {"Proxy-Authenticate": "Basic realm=x"})
+        return serve(asked)
+
+    async with RawWeb(serve_who_has_it) as proxy, RawWeb(serve) as direct:
+        env.setenv("http_proxy", f"http://user:p%40ss@127.0.0.1:{proxy.port}")
+        env.setenv("no_proxy", "127.0.0.1")
+        service = make_service(tmp_path / "home", "http://hub.invalid", tmp_path / "cache")
+        async with running(service):
+            sha256, output = hashlib.sha256(content).hexdigest(), str(tmp_path / "f")
+            job, _ = await service.urls.start(
+                "http://files.invalid/f", sha256, output, chunk_bytes=65_536, workers=1
+            )
+            job = await service.wait(job.id)
+            assert (job.state, job.retries) == (JobState.DONE, 0)
+            assert len(proxy.seen) >= 8
+            job, _ = await service.urls.start(direct.url(), sha256, str(tmp_path / "g"))
+            assert (await service.wait(job.id)).state is JobState.DONE
+    assert not any("proxy-authorization" in asked.headers for asked in direct.seen)
 
 
 @pytest.mark.parametrize("kind", ["url", "hub"])
