@@ -8,6 +8,9 @@ import pty
 import subprocess
 import sys
 import termios
+from pathlib import Path
+
+import moshi_client
 
 JOB = """
 import os, sys
@@ -64,8 +67,10 @@ def test_in_the_background_the_keys_are_the_shells() -> None:
         stdout=slave,
         stderr=slave,
         start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(moshi_client.__file__).parents[1])},
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
+    os.close(slave)  # or reading would not end with the shell
     shown = b""
 
     def read_until(marker: bytes) -> None:
@@ -80,7 +85,6 @@ def test_in_the_background_the_keys_are_the_shells() -> None:
     os.write(master, b"p\n")
     read_until(b"left in the background\r\n")
     code = shell.wait(30)
-    os.close(slave)
     os.close(master)
     assert b"it was stopped" not in shown
     assert b"in front: 0 'm" in shown
