@@ -137,6 +137,7 @@ def kind(world: World, method: str, params: dict[str, Any]) -> str:
 @pytest.mark.parametrize("params", STARTS, ids=lambda p: str(p)[:60].replace("\0", "NUL"))
 def test_a_bad_start_is_refused_by_a_kind(world: World, params: dict[str, Any]) -> None:
     assert kind(world, "download.start", params) in {
+        "rpc.invalid_request",
         "rpc.invalid_params",
         "model.not_found",
         "download.not_found",

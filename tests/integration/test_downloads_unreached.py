@@ -49,7 +49,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_as_that(tmp_path: Path)
     for job in told:
         assert job.state is JobState.PROBING, "a login page may be in between for a while"
         assert job.error is not None
-        assert "SSL_CERT_FILE" in job.error.hint
+        assert "REQUESTS_CA_BUNDLE" in job.error.hint
 
 
 async def test_an_answer_that_is_no_http_is_told_as_that(tmp_path: Path) -> None:
