@@ -63,7 +63,7 @@ def described(controls: Json | None) -> str:
 
 
 class Keyboard:
-    """The terminal on stdin, giving each key at once while the block runs. None where there is no
+    """The terminal on stdin, giving each key at once while the block runs; none where there is no
     terminal, or for a process that begins in the background."""
 
     def __init__(self, *, use: bool) -> None:
@@ -102,6 +102,7 @@ class Keyboard:
         traceback: TracebackType | None,
     ) -> None:
         self._give_back()
+        self._fd = None
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
