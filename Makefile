@@ -53,8 +53,8 @@ SOUND := $(addprefix tests/integration/,test_audio_*.py test_demo_run.py test_jo
 tests: setup # not by "&": the shell lets what it puts into the background ignore SIGQUIT
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 tests-of-sound tests-of-the-rest
 
-tests-of-sound:
-	$(BIN)/pytest $(SOUND)
+tests-of-sound: # one after the other, in a process of their own: see faulthandler_timeout
+	$(BIN)/pytest -n 1 $(SOUND)
 
 tests-of-the-rest:
 	nice -n 10 $(BIN)/pytest -n 4 --dist worksteal $(SOUND:%=--ignore-glob='%')

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from moshi_client.errors import ClientError
 from moshi_client.wire import Connection
+from moshid.demo.interrupts import held
 
 START_LIMIT_S: Final = 120.0
 STOP_LIMIT_S: Final = 30.0
@@ -77,9 +78,10 @@ class World:
         arguments = ["--root", str(root), "--rate-bps", str(rate_bps)]
         cuts = ["--cut-at", *map(str, cut_at)] if cut_at else []
         command = [sys.executable, "-m", "moshid.demo.hub", *arguments, *cuts]
-        self._hub = subprocess.Popen(
-            command, env=self.env, stdout=subprocess.PIPE, start_new_session=True
-        )
+        with held():
+            self._hub = subprocess.Popen(
+                command, env=self.env, stdout=subprocess.PIPE, start_new_session=True
+            )
         assert self._hub.stdout is not None
         line = self._hub.stdout.readline()
         if not line:
@@ -92,7 +94,7 @@ class World:
         """Start ``moshid run`` and wait until it answers; returns the seconds that took."""
         began = time.monotonic()
         log = (self.folder / "daemon.stderr").open("ab")
-        with log:
+        with log, held():
             self._daemon = subprocess.Popen(
                 [sys.executable, "-m", "moshid", "run", *arguments],
                 env=self.env,
@@ -147,8 +149,9 @@ class World:
         """Start ``moshi-client`` as a user would, on this terminal; Ctrl-C reaches us alone."""
         print(f"$ moshi-client {' '.join(arguments)}", flush=True)
         command = [sys.executable, "-m", "moshi_client", *arguments]
-        client = subprocess.Popen(command, env=self.env, start_new_session=True)
-        self._clients.append(client)
+        with held():
+            client = subprocess.Popen(command, env=self.env, start_new_session=True)
+            self._clients.append(client)
         return client
 
     def run_client(self, *arguments: str) -> None:

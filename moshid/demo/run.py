@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from moshid.demo import checkpoint, lags, report, sound
+from moshid.demo import checkpoint, interrupts, lags, report, sound
 from moshid.demo.home import DemoFailed, World
 from moshid.demo.probe import JackProbe, Samples
 from moshid.demo.watch import Watch
@@ -60,7 +60,8 @@ def main(args: argparse.Namespace) -> int:
         print("the demo draws a picture: make demo, or pip install '.[demo]'", file=sys.stderr)
         return 1
     try:
-        facts = Demo(out, args.seconds, with_sound=not args.no_sound).run()
+        with interrupts.raised():
+            facts = Demo(out, args.seconds, with_sound=not args.no_sound).run()
     except (DemoFailed, sound.SoundServerMissing, TimeoutError) as e:
         print(f"\nThe demo failed: {e}", file=sys.stderr)
         return 1

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from moshid.demo.interrupts import held
+
 READY_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 2.0
 NAMES: Final = tuple(f"moshid-{n}" for n in range(6))
@@ -53,9 +55,14 @@ class JackServer:
         if shutil.which("jackd") is None:
             raise SoundServerMissing("jackd is missing: install Debian's jackd2")
         for self.name in NAMES:
-            self._process = self._spawn()
-            if self._becomes_ready(self._process):
-                return
+            try:
+                with held():
+                    self._process = self._spawn()
+                if self._becomes_ready(self._process):
+                    return
+            except BaseException:  # an interrupt, say: nobody gets this server, or will stop it
+                self.stop()
+                raise
             self.stop()
         raise SoundServerMissing(f"jackd did not start: {self.log.read_text(errors='replace')}")
 

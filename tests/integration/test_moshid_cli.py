@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,8 +104,12 @@ def test_a_wrong_file_is_no_wrong_use(tmp_path: Path) -> None:
     assert done.stdout.startswith("fail  settings  ")
 
 
-def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> None:
-    """As a terminal does it: to the whole foreground group."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("said_last", ["started the daemon", "$ moshi-client download"])
+def test_what_ends_the_demo_ends_its_children_without_their_words(
+    tmp_path: Path, number: signal.Signals, said_last: str
+) -> None:
+    """As a terminal does it: to the whole foreground group. Its client starts as it comes."""
     with subprocess.Popen(
         [*MOSHID, "demo", "--no-sound", "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -114,15 +119,20 @@ def test_ctrl_c_ends_the_demo_without_its_children_s_words(tmp_path: Path) -> No
     ) as demo:
         assert demo.stdout is not None
         said = ""
-        while "started the daemon" not in said:
+        while said_last not in said:
             line = demo.stdout.readline()
             assert line, said
             said += line
-        os.killpg(demo.pid, signal.SIGINT)
-        rest = demo.stdout.read()
-    assert demo.returncode == 130, said + rest
+        os.killpg(demo.pid, number)
+        rest = demo.stdout.read()  # to its end: no client has it open
+    assert demo.returncode == 128 + number, said + rest
     assert "Traceback" not in rest
     assert "detached" not in rest
+    found = re.search(r"process (\d+), home (\S+)", said)
+    assert found is not None, said
+    assert not Path(found[2]).exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found[1]), 0)
 
 
 @pytest.mark.parametrize("module", ["moshid.cli", "argparse", "moshid.daemon"])

@@ -30,7 +30,11 @@ def take():
     os.tcsetpgrp(0, os.getpid())
     signal.signal(signal.SIGTTOU, signal.SIG_DFL)
 def look(*_):
-    if os.waitid(os.P_PID, job.pid, os.WSTOPPED | os.WNOHANG):
+    try:
+        is_stopped = os.waitid(os.P_PID, job.pid, os.WSTOPPED | os.WNOHANG)
+    except ChildProcessError:  # it has ended, as it was to
+        return
+    if is_stopped:
         job.kill()
         os.write(1, b"it was stopped")
         os._exit(1)
