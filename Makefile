@@ -47,8 +47,9 @@ imports: setup-demo
 	$(BIN)/lint-imports
 
 # Sound is heard in real time and goes first; the rest shares what the cores have left meanwhile.
-SOUND := $(addprefix tests/integration/,test_audio_*.py test_demo_run.py test_journey.py test_journey_devices.py \
-  test_parrot.py)
+UNPACED := %/test_audio_codecs.py
+SOUND := $(filter-out $(UNPACED),$(wildcard tests/integration/test_audio_*.py)) \
+  $(addprefix tests/integration/,test_demo_run.py test_journey.py test_journey_devices.py)
 
 tests: setup # not by "&": the shell lets what it puts into the background ignore SIGQUIT
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 tests-of-sound tests-of-the-rest
@@ -57,7 +58,7 @@ tests-of-sound: # one after the other, in a process of their own: see faulthandl
 	$(BIN)/pytest -n 1 $(SOUND)
 
 tests-of-the-rest:
-	nice -n 10 $(BIN)/pytest -n 4 --dist worksteal $(SOUND:%=--ignore-glob='%')
+	nice -n 10 $(BIN)/pytest -n 4 --dist worksteal $(SOUND:%=--ignore=%)
 
 lock: ## make the locks again, of pyproject.toml and of tests/newest_hub.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,8 +1,8 @@
 """Both sides of a session as a listener has them: controls, levels, who speaks. Owns their order.
 
-``Session`` hands each captured frame through ``to_model``, by halves or whole, and ``hear``, and
-each answer through ``say`` and ``played``; what is told of it comes out of ``level``, ``stats`` and
-``news``.
+``Session`` hands each captured frame through ``to_model``, by halves or whole, ``reaches_model``
+and ``hear``, and each answer through ``say`` and ``played``; what is told of it comes out of
+``level``, ``stats`` and ``news``.
 """
 
 from __future__ import annotations
@@ -84,10 +84,18 @@ class Conversation:
         self._is_fading = self._is_fading or not self._to_model.settled
         return self._to_model.apply(heard.pcm, heard.capture_ns)
 
-    def hear(self, frame: int, raw: Heard, heard: Heard, pcm: Samples) -> bool:
-        """A frame has been captured; returns whether the model is to hear of it.
+    def reaches_model(self) -> bool:
+        """Whether the model is to hear of the frame that ``to_model`` was asked for, once a frame.
 
         The first frame of a pause still goes there, faded out: its answer is the one that fades.
+        """
+        rests = self._paused_frames > 0 and not self._is_fading
+        self._paused_frames += self.controls.paused
+        self._is_fading = False
+        return not rests
+
+    def hear(self, frame: int, raw: Heard, heard: Heard, pcm: Samples) -> None:
+        """Take a captured frame for levels, presence, recording and sound check.
 
         Args:
             frame: its number in the session.
@@ -103,13 +111,9 @@ class Conversation:
         self._presence.update(
             frame, speech=self._speech, hears=self.controls.hears, moshi_dbfs=moshi_dbfs
         )
-        rests = self._paused_frames > 0 and not self._is_fading
-        self._paused_frames += self.controls.paused
-        self._is_fading = False
         if self._recorder is not None:
             origin_ns = raw.capture_ns - samples_ns(raw.position + len(raw.pcm))
             self._recorder.hear(pcm, heard.position, origin_ns)
-        return not rests
 
     def echo(self, frame: int, pcm: Samples) -> Samples:
         """What answers a frame where there is no model: itself, or what a sound check wants."""

@@ -82,7 +82,8 @@ class Suppressor(Protocol):
 
 
 class EchoCanceller:
-    """``process`` each frame when it comes; ``learn`` when there is time, before the next."""
+    """``process`` each frame when it comes; ``learn`` when there is time, or it is done before the
+    next."""
 
     def __init__(self, suppressor: Suppressor | None = None) -> None:
         """Without a suppressor the estimated echo is subtracted, and that is all."""
@@ -116,6 +117,7 @@ class EchoCanceller:
                 pieces of 10 ms.
             far: what the speaker played until its end, float32 [FAR_SAMPLES].
         """
+        self.learn()
         echo = self._filter.echo(self._window(far, len(near)))
         rest = near - echo
         out = rest

@@ -104,8 +104,8 @@ class Session:
         self._play_one()
         self._capture()
         self._send_one()
-        if self._hearing is not None and not self._answers:
-            self._hearing.learn()
+        if self._hearing is not None and self._pump.idle and not self._answers:
+            self._hearing.learn()  # beside a step it would take the step's time
         self.report.tell_stats()
         self._look_for_end()
 
@@ -194,10 +194,13 @@ class Session:
         arrived = self._arriving.finish(heard)
         at_ns = arrived.heard.capture_ns
         tokens = None if arrived.late is None else self._encode(arrived.late, frame, at_ns)
-        if self._conversation.hear(frame, heard, arrived.heard, arrived.pcm):
+        if self._conversation.reaches_model():
             self._pump.captured(arrived.pcm, heard.position, at_ns, tokens)
         else:
             self._pump.pass_over()
+        if self._codec is not None and not self.source.lossless:
+            self._send_one()  # before all that no answer waits for; an echo answers at once
+        self._conversation.hear(frame, heard, arrived.heard, arrived.pcm)
         if not self.source.lossless:
             self.report.holes.note(heard.capture_ns, samples_ns(heard.position))
         self.report.frame(frame)

@@ -31,9 +31,15 @@ class Chain(Protocol):
 class Ours:
     """The canceller of a session, with or without the library behind it."""
 
-    def __init__(self, *, suppressor: bool = True, parts: int = 1) -> None:
-        """``parts``: in how many a frame is cancelled, one after the other."""
+    def __init__(self, *, suppressor: bool = True, parts: int = 1, in_time: bool = True) -> None:
+        """
+        Args:
+            suppressor: the library's.
+            parts: in how many a frame is cancelled, one after the other.
+            in_time: whether there is time to learn after each frame.
+        """
         self._parts = parts
+        self._in_time = in_time
         self.canceller = EchoCanceller(EchoSuppressor() if suppressor else None)
         self.delay = ECHO_DELAY if suppressor else 0
         self._reference = Reference()
@@ -43,7 +49,8 @@ class Ours:
         """Cancel, then learn."""
         self._reference.write(self._position, far)
         out = [self._part(part) for part in np.split(near, self._parts)]
-        self.canceller.learn()
+        if self._in_time:
+            self.canceller.learn()
         return np.concatenate(out)
 
     def _part(self, near: Samples) -> Samples:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moshid.audio.frames import FRAME_SAMPLES, silence
+from moshid.audio.hearing import Hearing
 from moshid.audio.link import FrameLink
 from moshid.audio.pump import WAITING_FRAMES_MAX, Pump
-from moshid.audio.request import ControlChanges
+from moshid.audio.request import ControlChanges, Start
 from moshid.audio.session import ANSWERS_MAX, Plan, Session
 from moshid.audio.stats import WINDOW_FRAMES, Holes, Window
 from moshid.audio.trace import KEPT_FRAMES, STAGES, Trace
@@ -68,21 +69,31 @@ def test_every_frame_is_accounted_for_whatever_happens(deeds: list[str]) -> None
 class Rig:
     """A session between numbers; the test is the model, frame by frame."""
 
-    def __init__(self, frames: int, *, lossless: bool = False) -> None:
+    def __init__(
+        self, frames: int, *, lossless: bool = False, hearing: Hearing | None = None
+    ) -> None:
         self.source = HalvedNumberSource(frames, lossless=lossless)
         self.sink = NumberSink()
         self.codec = NumberCodec()
         ours, self.model = socket.socketpair()
         self.model.setblocking(False)
         self.told: list[str] = []
+        self.sent_when_told: list[bool] = []
+        """Whether the model had something to read as it was told."""
         self.session = Session(
             Plan("s", 1, DELAY_FRAMES),
             self.source,
             self.sink,
-            lambda name, _data: self.told.append(name),
+            self._note,
             codec=self.codec,
             link=FrameLink(ours),
+            hearing=hearing,
         )
+
+    def _note(self, name: str, _data: Any) -> None:
+        self.told.append(name)
+        gone = self.model.fileno() < 0
+        self.sent_when_told.append(not gone and bool(select.select([self.model], [], [], 0)[0]))
 
     def __enter__(self) -> Self:
         return self
@@ -202,6 +213,36 @@ def test_a_frame_is_begun_only_when_no_answer_is_awaited() -> None:
         assert rig.codec.begun == 2, "not in a pause"
         stages = [stage for stage, *_ in rig.session.report.trace.spans()]
         assert stages.count("ahead") == 2
+
+
+class Lessons(Hearing):
+    """Counts what it was told to learn from."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Start(session="s", echo_cancel=False), NumberSource(0, lossless=False), NumberSink()
+        )
+        self.learned = 0
+
+    def learn(self) -> None:
+        self.learned += 1
+
+
+def test_the_room_is_learned_when_no_answer_is_awaited() -> None:
+    """Beside the model's step it would take the step's time."""
+    lessons = Lessons()
+    with Rig(10, hearing=lessons) as rig:
+        rig.capture()
+        rig.session.step()
+        assert lessons.learned == 0
+        rig.answer(0)
+        assert lessons.learned == 1
+
+
+def test_a_frame_is_sent_before_anything_else_is_done_with_it() -> None:
+    with Rig(10) as rig:
+        rig.capture()
+        assert rig.sent_when_told[rig.told.index("level")]
 
 
 def test_4200_frames_unpaced_all_come_back_in_order() -> None:

@@ -112,6 +112,7 @@ def test_the_frame_in_which_a_pause_fades_still_goes_to_the_model() -> None:
             conversation.set(ControlChanges(paused=True), 2 * FRAME_NS - 3_000_000)
         whole = Heard(np.ones(FRAME_SAMPLES, np.float32), 0, (frame + 1) * FRAME_NS)
         pcm = conversation.to_model(whole)
-        goes.append((conversation.hear(frame, whole, whole, pcm), bool(pcm.any())))
+        goes.append((conversation.reaches_model(), bool(pcm.any())))
+        conversation.hear(frame, whole, whole, pcm)
     # The ramp of 10 ms begins 3 ms before a frame's end, and goes on in the next.
     assert goes == [(True, True), (True, True), (True, True), (False, False), (False, False)]

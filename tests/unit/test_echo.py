@@ -227,6 +227,13 @@ def test_without_the_library_the_echo_is_still_subtracted(
     assert not hearing.hear(heard).any()
 
 
+def test_a_lesson_that_nobody_had_time_for_is_learned_before_the_next_frame() -> None:
+    heard = scene(rooms.single_path(40), 3)
+    in_time, late = (run(Ours(in_time=t), heard.microphone, heard.far) for t in (True, False))
+    assert np.array_equal(in_time, late)
+    assert rooms.removed_db(heard.echo, late, 2, 3) >= 45
+
+
 LATE_IMPORTS = """
 import sys
 import numpy as np
