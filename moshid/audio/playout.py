@@ -4,7 +4,9 @@ Pure: positions in samples at 24 kHz go in, samples to write come out. The answe
 was captured at position ``p`` is played at ``p + offset``. The offset is set by the first answer
 (its arrival plus a margin for jitter; less of one where the speaker's beat is known) and then
 
-- an answer late by up to a frame moves the offset: a short gap, nothing is lost;
+- an answer late by up to a frame moves the offset: a short gap, nothing is lost. If it is a matter
+  of some milliseconds, and none was late in the last seconds, the offset stays, and what the gap
+  took is cut out of the answer at its quietest place: coming back later would cost that cut, too;
 - an answer later than that is dropped, and so is every late one after it until one is in time: a
   stall leaves no lag behind. If a second goes by with nothing but such answers, the loop has become
   slower for good: the offset starts afresh;
@@ -44,6 +46,10 @@ CALM_FRAMES_MAX: Final = 200
 LAG_CALM_FRAMES_MAX: Final = 50
 LAG_SAMPLES: Final = 3 * SAMPLE_RATE // 100
 """30 ms: more than that is no room for jitter, but what a stall has left."""
+
+HELD_SAMPLES_MAX: Final = SAMPLE_RATE // 50
+HELD_FRAMES_MIN: Final = 100
+"""The offset does not move for 20 ms if no answer was late for 8 s."""
 
 LATE_SAMPLES_MAX: Final = SAMPLE_RATE
 _EMPTY: Final[Samples] = np.zeros(0, dtype=np.float32)
@@ -104,6 +110,7 @@ class Playout:
         self._headroom: deque[int] = deque(maxlen=CALM_FRAMES_MAX)
         self._calm_frames = CALM_FRAMES_MIN
         self._since_closer = 2 * CALM_FRAMES_MAX
+        self._since_late = HELD_FRAMES_MIN
         self._started = False
         self._next: int | None = None
         self._end: Samples = _EMPTY
@@ -176,16 +183,25 @@ class Playout:
         ahead = position + self.offset - played
         headroom = beat.slack(ahead)
         self._since_closer += 1
+        self._since_late += 1
         if ahead < 0 or headroom < 0:
-            self.offset = played + beat.ahead(margin) - position
-            self._headroom.clear()
-            too_soon = self._since_closer < 2 * CALM_FRAMES_MAX
-            wanted = 2 * self._calm_frames if too_soon else CALM_FRAMES_MIN
-            self._calm_frames = min(CALM_FRAMES_MAX, wanted)
+            self._make_room(played + beat.ahead(margin) - position, late=-ahead)
         else:
             self._headroom.append(headroom)
             self._come_closer(margin, beat)
         return position + self.offset
+
+    def _make_room(self, offset: int, *, late: int) -> None:
+        """An answer is ``late`` by so many samples; ``offset`` would have been enough for it."""
+        is_rare = self._since_late > HELD_FRAMES_MIN
+        self._since_late = 0
+        if is_rare and late <= HELD_SAMPLES_MAX:
+            return
+        self.offset = offset
+        self._headroom.clear()
+        too_soon = self._since_closer < 2 * CALM_FRAMES_MAX
+        wanted = 2 * self._calm_frames if too_soon else CALM_FRAMES_MIN
+        self._calm_frames = min(CALM_FRAMES_MAX, wanted)
 
     def _come_closer(self, margin: int, beat: Beat) -> None:
         for frames, least in (

@@ -15,6 +15,7 @@ from moshid.audio.playout import (
     CROSS_FADE_SAMPLES,
     MARGIN_SAMPLES,
     STEADY_MARGIN_SAMPLES,
+    TOLERANCE_SAMPLES,
     Beat,
     Playout,
     cut_quietly,
@@ -260,15 +261,45 @@ def test_the_fade_before_a_gap_is_whole_on_two_clocks_too(early: int) -> None:
     assert steps(np.concatenate([first, after_a_lost_one])[MARGIN_SAMPLES + 1 :]) < CLICK
 
 
+def late_twice(since: int, late: int) -> tuple[Playout, list[Samples]]:
+    """Three answers, the second and the third when their turn has been taken for ``late``."""
+    playout, beat = Playout(), Beat(BLOCK, since)
+    placed = [playout.place(tone(0), 0, head=0, played=0, beat=beat)]
+    for n in (1, 2):
+        played = sum(map(len, placed)) + late
+        frame = n * FRAME_SAMPLES
+        placed.append(playout.place(tone(frame), frame, head=played, played=played, beat=beat))
+    return playout, placed
+
+
 @pytest.mark.parametrize("since", [0, 1, 120])
 @pytest.mark.parametrize("late", [1, 100, BLOCK])
-def test_whose_turn_has_just_been_taken_is_late_and_loses_nothing(since: int, late: int) -> None:
-    playout = Playout()
-    beat = Beat(BLOCK, since)
-    first = playout.place(tone(0), 0, head=0, played=0, beat=beat)
-    played = len(first) + late
-    placed = playout.place(
-        tone(FRAME_SAMPLES), FRAME_SAMPLES, head=played, played=played, beat=beat
-    )
-    assert playout.cuts == 0
-    assert len(placed) >= FRAME_SAMPLES
+def test_whose_turn_has_just_been_taken_is_late_and_loses_nothing_twice(
+    since: int, late: int
+) -> None:
+    playout, placed = late_twice(since, late)
+    missing = late if late > TOLERANCE_SAMPLES else 0
+    assert len(placed[1]) == FRAME_SAMPLES - missing, "the first keeps the delay"
+    assert len(placed[2]) >= FRAME_SAMPLES, "the second has it moved"
+    assert playout.cuts == bool(missing)
+
+
+def test_an_answer_that_is_late_once_in_ten_seconds_leaves_the_delay_as_it_is() -> None:
+    speaker = Speaker(Playout())
+    speaker.run(500, lambda f: FRAME_SAMPLES + 1200 + (500 if f in (100, 225, 350) else 0))
+    usual = FRAME_SAMPLES + 1200 + MARGIN_SAMPLES
+    assert speaker.offsets == [usual] * 500
+    assert speaker.playout.gaps == speaker.playout.cuts == 3
+    sound = np.concatenate(speaker.sound)
+    assert np.array_equal(
+        sound[usual + 101 * FRAME_SAMPLES : usual + 225 * FRAME_SAMPLES],
+        tone(101 * FRAME_SAMPLES, 124 * FRAME_SAMPLES),
+    ), "the answer after it has its turn"
+
+
+def test_a_second_late_answer_soon_after_the_first_moves_the_delay() -> None:
+    speaker = Speaker(Playout())
+    speaker.run(200, lambda f: FRAME_SAMPLES + 1200 + (500 if f in (100, 150) else 0))
+    usual = FRAME_SAMPLES + 1200 + MARGIN_SAMPLES
+    assert speaker.offsets[:150] == [usual] * 150
+    assert (speaker.offsets[150] or 0) > usual
