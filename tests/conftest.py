@@ -76,6 +76,18 @@ def pytest_unconfigure() -> None:
     faulthandler.cancel_dump_traceback_later()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say of what ran again why it had to."""
+    for report in terminalreporter.stats.get("rerun", []):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = (
+            str(report.longrepr)
+            if crash is None
+            else f"{crash.path}:{crash.lineno} {crash.message}"
+        )
+        terminalreporter.write_line(f"ran again: {report.nodeid}: {' '.join(why.split())[:400]}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Elsewhere than on Linux the private sound servers are left out, and the summary says so."""
     if sys.platform == "linux":
