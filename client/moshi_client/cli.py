@@ -9,7 +9,7 @@ import sys
 
 from moshi_client import __version__, usage
 from moshi_client.commands import MODULES
-from moshi_client.context import Context
+from moshi_client.context import Context, discard
 from moshi_client.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -138,13 +138,14 @@ def main(
             usage.name_the_flag(e, commands.parsers[args.command])
         ctx.report(e)
         if isinstance(e, OutputFailed):
-            _discard_output()
+            discard(sys.stdout)
         return e.exit_code
     except KeyboardInterrupt:
         ctx.say("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _discard_output()  # whoever read it has gone
+        discard(sys.stdout)  # whoever read it, or stderr, has gone
+        discard(sys.stderr)
         return EXIT_FAILED
     except SystemExit as e:  # argparse after --help or --version
         return EXIT_OK if e.code is None else int(e.code)
@@ -156,8 +157,3 @@ def _open_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as we live)
-
-
-def _discard_output() -> None:
-    """Keep the interpreter from trying again, and complaining, at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from moshi_client import places, reader
+from moshi_client import places, reader, request
 from moshi_client.errors import ClientError, DaemonNotRunning, OutputFailed
 from moshi_client.wire import Connection
 
@@ -56,14 +56,13 @@ class Context:
     @property
     def can_ask(self) -> bool:
         """Whether somebody is there to answer a question."""
-        return not self.json and sys.stdin.isatty()
+        return not self.json and sys.stdin is not None and sys.stdin.isatty()
 
     def ask(self, question: str) -> bool:
         """Whether the user says yes; nobody there to ask means no."""
         if not self.can_ask:
             return False
-        self.err.write(f"{question} [y/N] ")
-        self.err.flush()
+        self.tell(f"{question} [y/N] ")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def connect(self, *, uses_cache: bool = False) -> tuple[Connection, Json]:
@@ -92,7 +91,7 @@ class Context:
 
     def emit(self, data: Json, text: str) -> None:
         """One result on stdout: ``data`` with --json, else ``text``."""
-        self.write((json.dumps(data, ensure_ascii=False) if self.json else text) + "\n")
+        self.write((as_json(data, self.out) if self.json else text) + "\n")
 
     def write(self, text: str) -> None:
         """Raw text on stdout, at once.
@@ -101,16 +100,21 @@ class Context:
             OutputFailed: it cannot be written. A reader that has gone is a BrokenPipeError.
         """
         try:
-            try:
-                self.out.write(text)
-            except UnicodeEncodeError:  # a path that is not UTF-8, as one of ours may be
-                code = self.out.encoding
-                self.out.write(text.encode(code, "backslashreplace").decode(code))
-            self.out.flush()
+            _put(self.out, text)
         except BrokenPipeError:
             raise
         except OSError as e:
             raise OutputFailed(f"the output cannot be written: {e.strerror}") from e
+
+    def tell(self, text: str) -> None:
+        """Raw text on stderr, at once. What was asked for is done, though its volume is full: then
+        nothing more is told. A reader that has gone is a BrokenPipeError."""
+        try:
+            _put(self.err, text)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            discard(self.err)
 
     def wait(self, fd: int | None = None, timeout_s: float | None = None) -> None:
         """Wait until ``fd`` can be read, or the time (in seconds) is up, to write on stdout then.
@@ -123,26 +127,23 @@ class Context:
     def say(self, text: str) -> None:
         """Something worth knowing, on stderr; nothing with --json."""
         if not self.json:
-            self.err.write(text + "\n")
-            self.err.flush()
+            self.tell(text + "\n")
 
     def warn(self, text: str) -> None:
         """Something to beware of, on stderr."""
         if self.json:
-            self.err.write(json.dumps({"warning": text}, ensure_ascii=False) + "\n")
+            self.tell(as_json({"warning": text}, self.err) + "\n")
         else:
-            self.err.write(self.colour("warning: ", "yellow", self.err) + text + "\n")
-        self.err.flush()
+            self.tell(self.colour("warning: ", "yellow", self.err) + text + "\n")
 
     def report(self, error: ClientError) -> None:
         """An error, on stderr: the message, then what to do about it."""
-        if self.json:
-            self.err.write(json.dumps({"error": error.to_json()}, ensure_ascii=False) + "\n")
-        else:
-            self.err.write(self.colour("error: ", "red", self.err) + error.message + "\n")
-            if error.hint:
-                self.err.write(f"hint: {error.hint}\n")
-        self.err.flush()
+        hint = f"\nhint: {error.hint}" if error.hint else ""
+        text = self.colour("error: ", "red", self.err) + error.message + hint
+        try:
+            self.tell((as_json({"error": error.to_json()}, self.err) if self.json else text) + "\n")
+        except BrokenPipeError:
+            discard(self.err)  # the exit code has to do
 
     def colour(self, text: str, name: str, stream: TextIO) -> str:
         """``text`` in a colour, where ``stream`` shows colours and NO_COLOR is not set."""
@@ -155,6 +156,30 @@ class Context:
             self.warn(
                 f"the daemon keeps models in {theirs}, this shell's Hugging Face cache is {ours}"
             )
+
+
+def as_json(data: object, stream: TextIO, indent: int | None = None) -> str:
+    """``data`` as JSON for ``stream``: all but ASCII is escaped, as JSON does it, where the stream
+    is not of UTF-8, or that cannot say it either (a path)."""
+    if (stream.encoding or "utf-8").lower() in ("utf-8", "utf8"):
+        text = json.dumps(data, indent=indent, ensure_ascii=False)
+        if request.escaped(text) == text:
+            return text
+    return json.dumps(data, indent=indent)
+
+
+def discard(stream: TextIO) -> None:
+    """Have what is written to ``stream`` from now on, and at exit, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _put(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:  # the locale lacks it, or it is a path that is not UTF-8
+        code = stream.encoding
+        stream.write(text.encode(code, "backslashreplace").decode(code))
+    stream.flush()
 
 
 def _shell_quoted(text: str) -> str:

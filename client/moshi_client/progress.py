@@ -57,13 +57,11 @@ class ProgressLine:
     def clear(self) -> None:
         """Erase the line, if one is drawn."""
         if self._shown:
-            self._ctx.err.write("\r\x1b[K")
-            self._ctx.err.flush()
+            self._ctx.tell("\r\x1b[K")
             self._shown = False
 
     def _draw(self, text: str, now: float) -> None:
-        self._ctx.err.write("\r" + text[: self.columns] + "\x1b[K")
-        self._ctx.err.flush()
+        self._ctx.tell("\r" + text[: self.columns] + "\x1b[K")
         self._drawn_at, self._shown = now, True
 
     def _is_due(self, now: float, fraction: float, stage: str) -> bool:

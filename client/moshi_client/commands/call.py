@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from moshi_client import render, request
+from moshi_client.context import as_json
 from moshi_client.errors import EXIT_OK, RemoteError, UsageError
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ def _call(ctx: Context, args: argparse.Namespace) -> int:
     with connection:
         params |= _meant_as_text(connection, args.method, params, args.params)
         result = connection.call(args.method, params)
-    ctx.emit(result, json.dumps(result, indent=2, ensure_ascii=False))
+    ctx.emit(result, as_json(result, ctx.out, indent=2))
     return EXIT_OK
 
 

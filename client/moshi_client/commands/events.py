@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 
+from moshi_client.context import as_json
 from moshi_client.errors import EXIT_OK
 
 TYPE_CHECKING = False
@@ -40,12 +40,12 @@ def _events(ctx: Context, args: argparse.Namespace) -> int:
     with connection:
         subscribed = connection.call("events.subscribe", {"topics": topics})
         snapshot = subscribed.get("snapshot") or {}
-        ctx.emit({"snapshot": snapshot}, f"snapshot  {json.dumps(snapshot, ensure_ascii=False)}")
+        ctx.emit({"snapshot": snapshot}, f"snapshot  {as_json(snapshot, ctx.out)}")
         for method, params in connection.follow(ctx.wait):
             if method == "events.lagged":
                 ctx.emit({"lagged": params}, f"lagged    {params.get('dropped')} events were lost")
             elif method == "event":
                 clock = time.strftime("%H:%M:%S")
-                data = json.dumps(params.get("data"), ensure_ascii=False)
+                data = as_json(params.get("data"), ctx.out)
                 ctx.emit(params, f"{clock}  {params.get('topic')}  {data}")
     return EXIT_OK
