@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _HINT = "What is sent to the daemon has to be UTF-8."
 _PATH_HINT = "Paths that are sent to the daemon have to be UTF-8: rename it, or name a link to it."
 
+DEPTH_MAX = 100
+"""Far more than any method takes, and far less than Python's recursion."""
+
 
 def line(message: Json) -> bytes:
     """The bytes of a request or notification, with its line's end.
@@ -37,12 +40,15 @@ def line(message: Json) -> bytes:
         raise
 
 
-def check(value: object, name: str = "") -> None:
+def check(value: object, name: str = "", depth: int = 0) -> None:
     """Look through parameters for what cannot be sent; ``name``: that of ``value``.
 
     Raises:
-        Unsendable: a text is not UTF-8, or a number is none that JSON has.
+        Unsendable: a text is not UTF-8, a number is none that JSON has, or lists and objects are
+            within each other more than ``DEPTH_MAX`` times.
     """
+    if depth > DEPTH_MAX:
+        raise Unsendable(name.partition(".")[0].partition("[")[0], "nested too deeply")
     match value:
         case str() if escaped(value) != value:
             hint = _PATH_HINT if value.startswith("/") else _HINT
@@ -52,10 +58,10 @@ def check(value: object, name: str = "") -> None:
         case dict():
             for key, inner in value.items():
                 check(str(key), "the name of a parameter")
-                check(inner, f"{name}.{key}" if name else str(key))
+                check(inner, f"{name}.{key}" if name else str(key), depth + 1)
         case list():
             for index, inner in enumerate(value):
-                check(inner, f"{name}[{index}]")
+                check(inner, f"{name}[{index}]", depth + 1)
 
 
 def escaped(text: str) -> str:

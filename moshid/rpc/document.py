@@ -115,7 +115,8 @@ def _type(schema: dict[str, Any]) -> str:
 def _errors() -> list[str]:
     lines = [
         "Clients switch on `data.kind`. `data.hint` says what to do; `data.retryable` whether the "
-        "same call may succeed later.\n",
+        "same call may succeed later. "
+        "A message of more than 2,000 characters has lost its middle.\n",
         "| kind | code | retryable | meaning |",
         "|---|---|---|---|",
     ]

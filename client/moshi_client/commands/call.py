@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ID_CHARS = 8
 """Of a job's id: old ones may look like a number too large for one, as 1234e567 does."""
 
+_BEFORE_JSON = "\ufeff \t\r\n"
+"""White space, and what some editors begin a file in UTF-8 with."""
+
 
 def register(commands: Commands) -> None:
     """Add both commands."""
@@ -58,11 +61,15 @@ def parse_params(words: list[str]) -> Json:
     Raises:
         UsageError: neither a JSON object nor key=value.
     """
-    if len(words) == 1 and words[0].lstrip().startswith("{"):
+    if len(words) == 1 and (whole := words[0].lstrip(_BEFORE_JSON)).startswith("{"):
         try:
-            params: Json = json.loads(words[0])
-        except ValueError as e:
+            params: Json = json.loads(whole)
+        except json.JSONDecodeError as e:
             raise UsageError(f"the parameters are no JSON: {e}") from e
+        except ValueError as e:
+            raise UsageError("the parameters hold a number of too many digits") from e
+        except RecursionError as e:
+            raise UsageError("the parameters are nested too deeply") from e
         return params
     pairs = [word.partition("=") for word in words]
     for key, equals, _ in pairs:
@@ -77,7 +84,7 @@ def parse_params(words: list[str]) -> Json:
 def _value(text: str) -> object:
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     looks_like_an_id = len(text) == ID_CHARS and text.isalnum()
     return text if value == float("inf") and looks_like_an_id else value
