@@ -68,6 +68,51 @@ def test_an_exception_is_shown_whole(home: Path) -> None:
     assert run_client(home, "logs").stdout == "broke\nTraceback\n  ValueError: x\n"
 
 
+@pytest.mark.parametrize("what", ["a folder", "unreadable"])
+def test_a_log_that_cannot_be_read_is_said_so(home: Path, what: str) -> None:
+    (home / "moshid.log").unlink()
+    if what == "a folder":
+        (home / "moshid.log").mkdir()
+    else:
+        (home / "moshid.log").symlink_to("moshid.log")
+    done = run_client(home, "logs")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"error: the log at {home}/moshid.log cannot be read: ")
+
+
+def test_a_log_that_is_made_empty_is_followed_from_its_beginning(home: Path) -> None:
+    """As logrotate does with ``copytruncate``."""
+    log = home / "moshid.log"
+    with start_client(home, "logs", "--follow", "-n", "1", "--json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["msg"] == "m29"
+        for number in (30, 31):
+            with log.open("r+") as file:
+                file.truncate(0)
+                file.write(line(number))
+            assert json.loads(process.stdout.readline())["msg"] == f"m{number}"
+            with log.open("a") as file:
+                file.write(line(100 + number) + line(200 + number))
+            for more in (100, 200):
+                assert json.loads(process.stdout.readline())["msg"] == f"m{more + number}"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate()[0] == ""
+
+
+def test_a_last_line_that_is_being_written_comes_whole(home: Path) -> None:
+    log, whole = home / "moshid.log", line(30)
+    with log.open("a") as file:
+        file.write(whole[:10])
+    with start_client(home, "logs", "--follow", "-n", "2", "--json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["msg"] == "m29"
+        with log.open("a") as file:
+            file.write(whole[10:])
+        assert json.loads(process.stdout.readline())["msg"] == "m30"
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+
+
 def test_follows_whole_lines_through_a_rotation_until_ctrl_c(home: Path) -> None:
     log = home / "moshid.log"
     with start_client(home, "logs", "--follow", "-n", "1", "--json") as process:

@@ -35,10 +35,10 @@ class LateFile:
     def __init__(self, path: Path, late: str) -> None:
         self._path = path
         self._late = late
-        self._file = path.open()
+        self._file = path.open("rb")
 
-    def readline(self) -> str:
-        line = self._file.readline()
+    def readline(self) -> bytes:
+        line: bytes = self._file.readline()
         if not line and self._late:
             with self._path.open("a") as file:
                 file.write(self._late)

@@ -12,7 +12,7 @@ from moshi_client.errors import EXIT_OK, ClientError, DaemonNotRunning
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any, TextIO
+    from typing import Any, BinaryIO
 
     from moshi_client.cli import Commands
     from moshi_client.context import Context
@@ -45,9 +45,11 @@ def register(commands: Commands) -> None:
 def _logs(ctx: Context, args: argparse.Namespace) -> int:
     path = log_file(ctx)
     try:
-        file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 (rotation reopens it)
+        file = open(path, "rb")  # noqa: SIM115 (rotation reopens it)
     except FileNotFoundError as e:
         raise ClientError(f"there is no log at {path}", ctx.start_hint()) from e
+    except OSError as e:
+        raise ClientError(f"the log at {path} cannot be read: {e.strerror}") from e
     with file:
         last = list(deque(file, maxlen=args.lines))
         if not args.follow:
@@ -56,6 +58,8 @@ def _logs(ctx: Context, args: argparse.Namespace) -> int:
             if parsed or ctx.json:
                 ctx.emit(data, "\n".join(_text(entry) for entry in parsed))
             return EXIT_OK
+        if last and not last[-1].endswith(b"\n"):  # it is being written
+            file.seek(-len(last.pop()), os.SEEK_CUR)
         for line in last:
             _emit_line(ctx, line)
         follow(ctx, path, file)
@@ -80,7 +84,7 @@ def log_file(ctx: Context) -> str:
     return str(server.get("log_file") or os.path.join(ctx.home, "moshid.log"))
 
 
-def follow(ctx: Context, path: str, file: TextIO) -> None:
+def follow(ctx: Context, path: str, file: BinaryIO) -> None:
     """Write lines as they come, until interrupted; a rotated file is read to its end first."""
     try:
         while True:
@@ -97,38 +101,39 @@ def follow(ctx: Context, path: str, file: TextIO) -> None:
         file.close()
 
 
-def _whole_line(file: TextIO) -> str:
+def _whole_line(file: BinaryIO) -> bytes:
     """The next line, or nothing while it is not yet written to its end."""
-    start = file.tell()
     line = file.readline()
-    if line and not line.endswith("\n"):
-        file.seek(start)
-        return ""
+    if line and not line.endswith(b"\n"):
+        file.seek(-len(line), os.SEEK_CUR)
+        return b""
     return line
 
 
-def _reopened(path: str, file: TextIO) -> TextIO | None:
-    """The new file at ``path``, if the log was rotated away from under ``file``."""
+def _reopened(path: str, file: BinaryIO) -> BinaryIO | None:
+    """The file at ``path`` from its beginning, if the log was rotated away from under ``file``, or
+    made empty (logrotate's copytruncate)."""
     try:
-        now = os.stat(path)
-    except FileNotFoundError:
+        now, ours = os.stat(path), os.fstat(file.fileno())
+        if os.path.samestat(now, ours) and ours.st_size >= file.tell():
+            return None
+        return open(path, "rb")
+    except OSError:  # it is not there, or not to be read, yet
         return None
-    if os.path.samestat(now, os.fstat(file.fileno())):
-        return None
-    return open(path, encoding="utf-8", errors="replace")
 
 
-def _emit_line(ctx: Context, line: str) -> None:
+def _emit_line(ctx: Context, line: bytes) -> None:
     entry = _parse(line)
     ctx.emit(entry, _text(entry))
 
 
-def _parse(line: str) -> Json:
+def _parse(line: bytes) -> Json:
+    text = line.decode(errors="replace")
     try:
-        entry = json.loads(line)
+        entry = json.loads(text)
     except ValueError:
         entry = None
-    return entry if isinstance(entry, dict) else {"msg": line.rstrip("\n")}
+    return entry if isinstance(entry, dict) else {"msg": text.rstrip("\r\n")}
 
 
 def _text(entry: Json) -> str:
