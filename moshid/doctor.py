@@ -27,6 +27,7 @@ CHECKS: Final[Sequence[tuple[str, Checker]]] = (
     ("home", place.check_home),
     ("socket", place.check_socket),
     ("daemon", place.check_daemon),
+    ("log", place.check_log),
     ("ledger", place.check_ledger),
     ("hub", hub.check_hub),
     ("mlx", hardware.check_mlx),

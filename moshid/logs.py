@@ -109,10 +109,13 @@ class PatientStream(logging.Handler):
 
 class _LogFile(logging.handlers.RotatingFileHandler):
     """The log file. That it cannot be written is said once, to ``elsewhere``, until it can be
-    again: each record would bring a traceback, into another file on the full volume, perhaps."""
+    again: each record would bring a traceback, into another file on the full volume, perhaps. One
+    that cannot be rotated grows, and rotating is tried again each time as much has come."""
 
-    elsewhere: logging.Handler | None = None
+    elsewhere: tuple[logging.Handler, ...] = ()
     _failed = _said = False
+    _rotate_bytes = 0
+    """A size below which rotating is not tried."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -127,16 +130,35 @@ class _LogFile(logging.handlers.RotatingFileHandler):
             with contextlib.suppress(OSError):
                 self.stream.close()
             self.stream = None  # opened again below
-        return super().shouldRollover(record)
+        if not super().shouldRollover(record):
+            self._rotate_bytes = 0
+            return False
+        return os.path.getsize(self.baseFilename) >= self._rotate_bytes
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        """Called before a record is written to a file that is long enough."""
+        size_bytes = os.path.getsize(self.baseFilename)
+        try:
+            super().doRollover()
+        except OSError as e:
+            self.stream = self._open()
+            self._rotate_bytes = size_bytes + self.maxBytes
+            why = f"{self.baseFilename} cannot be rotated, and grows: {e}"
+            logging.FileHandler.emit(self, self._say(logging.WARNING, why))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Called where ``record`` could not be written."""
         self._failed = True
-        if not self._said and self.elsewhere is not None:
+        if not self._said:
             why = f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}"
-            told = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR"}
-            told |= {"msg": f"{why} ({record.getMessage()})"}
-            self.elsewhere.handle(logging.makeLogRecord(told))
+            self._say(logging.ERROR, f"{why} ({record.getMessage()})")
+
+    def _say(self, level: int, text: str) -> logging.LogRecord:
+        told = {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level)}
+        record = logging.makeLogRecord(told | {"msg": text})
+        for handler in self.elsewhere:
+            handler.handle(record)
+        return record
 
     def close(self) -> None:
         """Close it, though what it still holds finds no room."""
@@ -188,8 +210,8 @@ def configured(settings: Settings, *, stream: TextIO | None = None) -> Iterator[
     stream = stream or sys.stderr
     to_file = _log_file(settings)
     to_stream = PatientStream(stream, logging.DEBUG if stream.isatty() else logging.WARNING)
-    to_file.elsewhere = to_stream
     recent = RecentLog()
+    to_file.elsewhere = (to_stream, recent)
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     writer = logging.handlers.QueueListener(
         records, to_file, to_stream, recent, respect_handler_level=True

@@ -135,6 +135,19 @@ def _lock_owner(settings: Settings) -> str | None:
     return None
 
 
+def check_log(machine: Machine) -> list[Check]:
+    """The log: it can be written, and older ones can be put aside."""
+    path = machine.settings.log_file
+    if os.path.lexists(path) and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+        return [Check("log", "fail", f"{path} is no file that can be written", MOVE_AWAY)]
+    aside = [path.with_name(f"{path.name}.{n + 1}") for n in range(machine.settings.log_keep)]
+    for old in aside:
+        if os.path.lexists(old) and not old.is_file():
+            seen = f"{old} is no file: {path.name} cannot be rotated, and grows"
+            return [Check("log", "warn", seen, MOVE_AWAY)]
+    return [Check("log", "ok", str(path))]
+
+
 def check_ledger(machine: Machine) -> list[Check]:
     """The download ledger: readable, ours, not from the future, not damaged."""
     path = machine.settings.ledger

@@ -51,6 +51,20 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_log_that_cannot_be_written_or_rotated_is_told(home: Path) -> None:
+    here = machine(home)
+    assert only(place.check_log(here)).state == "ok"
+    here.settings.log_file.touch()
+    (home / "moshid.log.1").touch()
+    assert only(place.check_log(here)).state == "ok"
+    (home / "moshid.log.3").mkdir()
+    check = only(place.check_log(here))
+    assert (check.state, "moshid.log.3 is no file" in check.seen) == ("warn", True)
+    here.settings.log_file.unlink()
+    here.settings.log_file.mkdir()
+    assert only(place.check_log(here)).state == "fail"
+
+
 def test_home_is_ok_when_private(home: Path) -> None:
     assert only(place.check_home(machine(home))).state == "ok"
 

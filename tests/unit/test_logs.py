@@ -99,6 +99,28 @@ def test_the_file_is_rotated_and_old_ones_go(settings: Settings) -> None:
     assert lines(settings)[-1]["msg"] == "line 199"
 
 
+def test_a_log_that_cannot_be_rotated_goes_on_and_says_so(settings: Settings) -> None:
+    """Here a folder stands where the oldest one would go; the others keep their places."""
+    settings = replace(settings, log_keep=1)
+    blocked = settings.home / "moshid.log.1"
+    (blocked / "within").mkdir(parents=True)
+    with logs.configured(settings, stream=io.StringIO()):
+        for n in range(100):
+            logging.getLogger("x").info("line %d", n)
+    told = lines(settings)
+    assert [line["msg"] for line in told if line["logger"] == "x"] == [
+        f"line {n}" for n in range(100)
+    ]
+    warnings = [line["msg"] for line in told if line["level"] == "warning"]
+    assert all("moshid.log cannot be rotated, and grows: [Errno " in msg for msg in warnings)
+    assert 1 <= len(warnings) <= settings.log_file.stat().st_size / settings.log_max_bytes
+    blocked.rename(settings.home / "elsewhere")
+    with logs.configured(settings, stream=io.StringIO()):
+        logging.getLogger("x").info("after")
+    assert [line["msg"] for line in lines(settings)] == ["after"]
+    assert blocked.is_file()
+
+
 @pytest.mark.parametrize("how", ["deleted", "moved", "another in its place"])
 def test_it_goes_on_where_it_is_looked_for(settings: Settings, how: str) -> None:
     """By a user who tidies up, or by logrotate."""
