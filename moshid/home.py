@@ -29,6 +29,8 @@ def prepare(settings: Settings) -> None:
         if facts.st_mode & 0o077:
             settings.home.chmod(0o700)
         settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as e:
+        raise HomeUnusable(f"{e.filename} cannot be used: it is no folder", hint=MOVE_AWAY) from e
     except OSError as e:
         raise HomeUnusable(f"{settings.home} cannot be used: {e}") from e
     if not os.access(settings.home, os.W_OK | os.X_OK):
@@ -48,7 +50,8 @@ def locked(settings: Settings) -> Iterator[None]:
     try:
         fd = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
-        raise HomeUnusable(f"{settings.lock} cannot be used: {e.strerror}") from e
+        hint = MOVE_AWAY if isinstance(e, IsADirectoryError) else None
+        raise HomeUnusable(f"{settings.lock} cannot be used: {e.strerror}", hint=hint) from e
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise HomeUnusable(f"{settings.lock} cannot be used: it is no file", hint=MOVE_AWAY)

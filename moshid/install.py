@@ -91,12 +91,15 @@ def install(
 
     Raises:
         ServiceFailed: a step failed; what was written stays, and the hint names the command.
+        HomeUnusable: the home cannot be made or written; nothing has been written.
     """
     host, say = host or Host(), say or _say
     manager = host.manager()
     environment, warnings = job_environment(configured, host.env)
     for warning in warnings:
         say(f"warning: {warning}")
+    if not dry_run:
+        home.prepare(configured)  # else the job could not start
     program = [host.python, *ARGUMENTS]
     if isinstance(manager, Launchd):
         interpreter = bundle.find_interpreter(host.runner, host.python)
@@ -110,14 +113,18 @@ def install(
     if dry_run:
         say(f"would write {manager.file}:\n{content.decode().rstrip()}")
         return
+    _write_and_load(manager, content, say)
+    say(f"it answers, process {_answering_process(configured, host, manager)}")
+    say("see it: moshi-client status")
+
+
+def _write_and_load(manager: Manager, content: bytes, say: Say) -> None:
     changed = files.write_atomically(manager.file, content)
     say(f"{manager.file}: {'written' if changed else 'as it was'}")
     for complaint in manager.verify():
         say(f"warning: {complaint}")
     for line in manager.load(changed=changed):
         say(f"{manager.name}: {line}")
-    say(f"it answers, process {_answering_process(configured, host, manager)}")
-    say("see it: moshi-client status")
 
 
 def _answering_process(configured: Settings, host: Host, manager: Manager) -> int:
@@ -142,7 +149,6 @@ def _answering_process(configured: Settings, host: Host, manager: Manager) -> in
 def _build_bundle(
     configured: Settings, interpreter: bundle.Interpreter, host: Host, sign: str, say: Say
 ) -> None:
-    home.prepare(configured)
     app = bundle.app_path(configured.home)
     built = bundle.build(app, interpreter, host.runner, identity=sign)
     say(f"{app}: {'built and signed' if built else 'stands already'}")
@@ -170,12 +176,16 @@ def uninstall(
         for path in there:
             say(f"would remove {path}")
     else:
-        if app.exists():
-            shutil.rmtree(app)
-        for path in there:
-            say(f"removing {path}")
-        for line in manager.unload():
-            say(f"{manager.name}: {line}")
+        try:
+            if app.exists():
+                shutil.rmtree(app)
+            for path in there:
+                say(f"removing {path}")
+            for line in manager.unload():
+                say(f"{manager.name}: {line}")
+        except OSError as e:
+            why = f"{e.filename} cannot be removed: {e.strerror}"
+            raise ServiceFailed(why, hint=settings.MOVE_AWAY) from e
     say(f"kept: {configured.home} (state and logs), and the models in the Hugging Face cache")
 
 

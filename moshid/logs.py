@@ -192,7 +192,8 @@ def _log_file(settings: Settings) -> _LogFile:
             encoding="utf-8",
         )
     except OSError as e:
-        raise HomeUnusable(f"{settings.log_file} cannot be written: {e.strerror}") from e
+        hint = MOVE_AWAY if isinstance(e, IsADirectoryError) else None
+        raise HomeUnusable(f"{settings.log_file} cannot be written: {e.strerror}", hint=hint) from e
     handler.setFormatter(JsonFormatter())
     return handler
 

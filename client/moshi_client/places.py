@@ -110,5 +110,5 @@ def _from_config(path: str) -> str | None:
     try:
         value = tomllib.loads(text.decode("utf-8-sig")).get("socket")
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
-        raise UsageError(f"{path} is not TOML: {e}") from e
+        raise UsageError(f"{path} is not TOML: {e}", "Correct it; moshid cannot start.") from e
     return str(value) if value else None

@@ -15,9 +15,10 @@ from typing import Final
 
 from moshid import MIN_PROTOCOL, PROTOCOL, __version__
 from moshid.checks.check import Check, Machine
-from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS, MOVE_AWAY
+from moshid.downloads import ledger_file
+from moshid.downloads.ledger_file import APPLICATION_ID, MIGRATIONS
 from moshid.service import answering
-from moshid.settings import SOCKET_PATH_LIMIT_BYTES, Settings
+from moshid.settings import MOVE_AWAY, SOCKET_PATH_LIMIT_BYTES, Settings
 
 PYTHONS: Final = ((3, 11), (3, 12))
 MACOS_MIN: Final = 14
@@ -67,12 +68,26 @@ def check_home(machine: Machine) -> list[Check]:
     if (refused := _refused(home)) is not None:
         mend = f"chmod 700 '{home}'" if refused.errno == errno.EACCES else FREE_OR_ELSEWHERE
         return [Check("home", "fail", f"{seen}, not writable: {refused.strerror}", mend)]
+    if (in_the_way := _in_the_way(machine.settings)) is not None:
+        return [in_the_way]
     if mode & 0o077:
         return [Check("home", "warn", f"{seen}, open to others", f"chmod 700 '{home}'")]
     return [Check("home", "ok", seen)]
 
 
+def _in_the_way(settings: Settings) -> Check | None:
+    """Whatever stands in the home where a start makes a folder, or its lock."""
+    for folder in (settings.transcripts, settings.recordings, settings.run_dir):
+        if os.path.lexists(folder) and not folder.is_dir():
+            return Check("home", "fail", f"{folder} is no folder", MOVE_AWAY)
+    if os.path.lexists(settings.lock) and not settings.lock.is_file():
+        return Check("home", "fail", f"{settings.lock} is no file", MOVE_AWAY)
+    return None
+
+
 def _missing_home(home: Path) -> Check:
+    if home.is_symlink():
+        return Check("home", "fail", f"{home} is a link to nowhere", MOVE_AWAY)
     above = next(path for path in home.parents if path.exists())
     if (refused := _refused(above)) is not None:
         seen = f"{home} cannot be made: nothing can be in {above} ({refused.strerror})"
@@ -97,8 +112,7 @@ def check_socket(machine: Machine) -> list[Check]:
     size = len(os.fsencode(path))
     if os.path.lexists(path) and not path.is_socket():
         what = "a folder" if path.is_dir() else "a file"
-        todo = "Remove it, or move it away."
-        return [Check("socket", "fail", f"{path} is {what}, no socket", todo)]
+        return [Check("socket", "fail", f"{path} is {what}, no socket", MOVE_AWAY)]
     return [Check("socket", "ok", f"{path} ({size} of {SOCKET_PATH_LIMIT_BYTES} bytes)")]
 
 
@@ -155,7 +169,7 @@ def check_ledger(machine: Machine) -> list[Check]:
         return [Check("ledger", "ok", f"{path}, made at the first start")]
     if not path.is_file():
         what = "a folder" if path.is_dir() else "something"
-        return [Check("ledger", "fail", f"{path} is {what}, and no file", MOVE_AWAY)]
+        return [Check("ledger", "fail", f"{path} is {what}, and no file", ledger_file.MOVE_AWAY)]
     todo = "Start moshid: it keeps a damaged ledger beside the new one, and rebuilds it."
     try:
         version, application, verdict = _read_ledger(path)

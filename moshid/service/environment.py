@@ -6,10 +6,12 @@ Pure. Never a token: the daemon reads it from the token file, whose path may go 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from moshid import settings
+from moshid.errors import ServiceFailed
 from moshid.settings import Settings
 
 _PREFIXES = ("HF_", "MOSHID_")
@@ -26,6 +28,9 @@ def job_environment(
     """The job's environment from the shell's ``env``, and warnings about what was left out.
 
     What ``configured`` has from flags goes along as ``MOSHID_*``: the job is run without flags.
+
+    Raises:
+        ServiceFailed: a path that it needs has line ends in it, or is not UTF-8.
     """
     chosen: dict[str, str] = {}
     warnings = []
@@ -44,6 +49,12 @@ def job_environment(
             value = getattr(configured, name)
             text = ",".join(value) if isinstance(value, tuple) else str(value)
             chosen[f"MOSHID_{name.upper()}"] = text
+    for name, value in chosen.items():
+        if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+            raise ServiceFailed(
+                f"{name} is {value!r}, which no job's file can say",
+                hint="Choose one in UTF-8, without line ends and other control characters.",
+            )
     return chosen, warnings
 
 

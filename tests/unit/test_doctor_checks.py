@@ -51,6 +51,18 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", ["run", "transcripts", "recordings", "moshid.lock"])
+def test_what_stands_in_the_way_of_a_start_is_told(home: Path, name: str) -> None:
+    (home / name).symlink_to("nowhere")
+    check = only(place.check_home(machine(home)))
+    assert (check.state, f"{home}/{name} is no f" in check.seen) == ("fail", True)
+
+
+def test_a_home_that_is_a_link_to_nowhere_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "home").symlink_to(tmp_path / "gone")
+    assert only(place.check_home(machine(tmp_path / "home"))).state == "fail"
+
+
 def test_a_log_that_cannot_be_written_or_rotated_is_told(home: Path) -> None:
     here = machine(home)
     assert only(place.check_log(here)).state == "ok"

@@ -15,7 +15,7 @@ from moshid import home, logs
 from moshid.downloads.ledger_copy import copy_of, read_copy
 from moshid.errors import AlreadyRunning, HomeUnusable
 from moshid.model.auto import Verdicts
-from moshid.settings import Settings
+from moshid.settings import MOVE_AWAY, Settings
 from moshid.talk.recording import mend_all
 from tests.unit.test_auto import mac
 
@@ -32,9 +32,17 @@ def test_the_folder_is_private_even_if_it_was_not(settings: Settings) -> None:
     assert settings.transcripts.is_dir()
 
 
-def test_a_file_in_its_place_is_told(settings: Settings) -> None:
-    settings.home.write_text("")
-    with pytest.raises(HomeUnusable):
+@pytest.mark.parametrize("which", ["home", "run_dir", "recordings"])
+def test_a_file_in_its_place_is_told(settings: Settings, which: str) -> None:
+    path: Path = getattr(settings, which)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    with pytest.raises(HomeUnusable, match=f"^{path} cannot be used: it is no folder$") as caught:
+        home.prepare(settings)
+    assert caught.value.hint == MOVE_AWAY
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(HomeUnusable, match=f"^{path} cannot be used: it is no folder$"):
         home.prepare(settings)
 
 
@@ -71,11 +79,12 @@ def test_a_folder_in_the_place_of_its_files_is_told(settings: Settings, which: s
     path: Path = getattr(settings, which)
     path.mkdir()
     with (
-        pytest.raises(HomeUnusable, match=f"{path} cannot be .*: Is a directory"),
+        pytest.raises(HomeUnusable, match=f"{path} cannot be .*: Is a directory") as caught,
         home.locked(settings),
         logs.configured(settings),
     ):
         pytest.fail("it starts")
+    assert caught.value.hint == MOVE_AWAY
 
 
 def test_the_lock_dies_with_its_holder(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moshid import install, settings
-from moshid.errors import ServiceFailed
+from moshid.errors import HomeUnusable, ServiceFailed
 from moshid.service.runner import Ran, SystemRunner
 from moshid.service.systemd import Systemd, quote, unquote
 from moshid.settings import Settings
@@ -64,6 +64,29 @@ def test_writes_checks_and_starts_the_unit(tmp_path: Path) -> None:
         "--user enable --now moshid.service",
     ]
     assert any(line.startswith("warning: HF_TOKEN is left out") for line in setup.said)
+
+
+@pytest.mark.parametrize("home", ["new\nline", "bell\a", "\udcff"], ids=ascii)
+def test_a_home_that_no_unit_can_name_is_refused(tmp_path: Path, home: str) -> None:
+    setup = Setup(tmp_path, inactive(), MOSHID_HOME=str(tmp_path / home))
+    with pytest.raises(ServiceFailed, match=r"MOSHID_HOME is .*, which no job's file can say"):
+        setup.install()
+    assert not setup.unit.exists()
+
+
+def test_nothing_is_written_for_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    setup = Setup(tmp_path, inactive())
+    with pytest.raises(HomeUnusable, match="home cannot be used: it is no folder"):
+        setup.install()
+    assert not setup.unit.exists()
+
+
+def test_a_folder_in_the_units_place_is_told(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, inactive())
+    setup.unit.mkdir(parents=True)
+    with pytest.raises(ServiceFailed, match=r"moshid\.service cannot be removed: "):
+        setup.uninstall()
 
 
 def test_a_daemon_that_does_not_answer_is_no_success(tmp_path: Path) -> None:
