@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         KeyboardInterrupt: it was interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
+    _open_closed_streams()
     _let_all_be_printed()
     args = _parser(next(iter(argv), "")).parse_args(argv)
     try:
@@ -46,12 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _let_all_be_printed() -> None:
-    """Whatever the locale: what stdout cannot encode, as in a path, is escaped; one that the shell
-    closed leads nowhere."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as we live)
-    elif isinstance(sys.stdout, io.TextIOWrapper):
+    """Whatever the locale: what stdout cannot encode, as in a path, is escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _open_closed_streams() -> None:
+    """What the shell closed (``<&- >&- 2>&-``) leads nowhere, for our children, too: else Python
+    has None for it, and the next file to be opened would be it."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number: fd
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _seconds(text: str) -> float:

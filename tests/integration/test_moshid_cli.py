@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from moshid.demo.home import World
 from tests.fakes import early_ctrl_c
 
 MOSHID = [sys.executable, "-m", "moshid"]
@@ -55,6 +56,31 @@ def test_a_report_to_a_closed_stdout_has_its_exit_code_all_the_same(tmp_path: Pa
     command = ["sh", "-c", script, *MOSHID, "doctor", "--home", str(tmp_path / "home")]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_daemon_without_streams_runs_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some launchers start it. No file of its own may become what its children write to."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@" <&- >&- 2>&-\n')
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with World() as world:
+        world.start_daemon()
+        if Path("/proc/self/fd").exists():
+            opened = [os.readlink(f"/proc/{world.daemon_pid}/fd/{n}") for n in (0, 1, 2)]
+            assert opened == ["/dev/null"] * 3
+        assert world.stop_daemon() == 0
+
+
+@pytest.mark.parametrize("command", [["install"], ["run"]])
+def test_a_failure_without_stderr_has_its_exit_code(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "file").touch()
+    script = 'exec "$0" "$@" 2>&-'
+    words = ["sh", "-c", script, *MOSHID, *command, "--home", str(tmp_path / "file")]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
