@@ -61,7 +61,7 @@ class ProgressLine:
             self._shown = False
 
     def _draw(self, text: str, now: float) -> None:
-        self._ctx.tell("\r" + text[: self.columns] + "\x1b[K")
+        self._ctx.tell("\r" + render.cut(text, self.columns) + "\x1b[K")
         self._drawn_at, self._shown = now, True
 
     def _is_due(self, now: float, fraction: float, stage: str) -> bool:
@@ -89,7 +89,7 @@ def job_line(job: Json, bar_width: int = 20, *, columns: int | None = None) -> s
     parts = _job_parts(job, bar_width)
     line = "  ".join(parts.values())
     for name in _LEAST_FIRST if columns is not None else ():
-        if len(line) <= (columns or 0):
+        if render.columns(line) <= (columns or 0):
             break
         if name == "name":
             parts["name"] = parts["name"].rpartition("/")[2]

@@ -64,16 +64,40 @@ def count(number: int, noun: str) -> str:
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, two spaces apart; None shows as ``-``."""
     cells = [list(headers)] + [[NONE if c is None else str(c) for c in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
+    widths = [max(columns(row[i]) for row in cells) for i in range(len(headers))]
+    lines = ("  ".join(_padded(c, w) for c, w in zip(row, widths, strict=True)) for row in cells)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def pairs(values: Iterable[tuple[str, object]]) -> str:
     """One ``name  value`` a line, names padded to the same width."""
     listed = [(name, NONE if value is None else str(value)) for name, value in values]
-    width = max((len(name) for name, _ in listed), default=0)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in listed)
+    width = max((columns(name) for name, _ in listed), default=0)
+    return "\n".join(f"{_padded(name, width)}  {value}" for name, value in listed)
+
+
+def columns(text: str) -> int:
+    """How many a terminal needs for ``text``: East Asian characters and emoji take two each."""
+    if text.isascii():
+        return len(text)
+    from moshi_client.tui import text as wide  # for those who need it
+
+    return wide.width(wide.clean(text))
+
+
+def cut(text: str, width: int | None) -> str:
+    """As much of ``text`` as one line of a terminal shows in ``width`` columns, without anything
+    that moves its cursor."""
+    if text.isascii() and text.isprintable():
+        return text[:width]
+    from moshi_client.tui import text as wide
+
+    cleaned = wide.clean(text)
+    return cleaned if width is None else wide.cut(cleaned, width)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
 
 
 def bar(fraction: float, width: int) -> str:

@@ -208,6 +208,8 @@ class TalkView:
         meter = f"you {you}  moshi {moshi}  " + (f"{state}  " if state else "")
         room = min(TAIL_CHARS, (self._line.columns or 0) - len(meter))
         tail = self._partial[-room:] if self._split_lines and room > 0 else ""
+        while render.columns(tail) > room > 0:
+            tail = tail[1:]
         return (meter + tail).rstrip()
 
 

@@ -100,6 +100,14 @@ def test_table_pads_columns_and_shows_none_as_dash() -> None:
     assert text == "A          LONG\nwide cell  -\n1          x"
 
 
+def test_wide_characters_count_for_two_columns() -> None:
+    rows = [("日本", 1), ("e\N{COMBINING ACUTE ACCENT}", 2), ("\N{PARROT}", 3)]
+    shown = render.table(("NAME", "N"), rows).splitlines()
+    assert [line[-1] for line in shown] == ["N", "1", "2", "3"]
+    assert [render.columns(line) for line in shown] == [7] * 4
+    assert render.pairs([("日本", "x"), ("abcde", "y")]) == "日本   x\nabcde  y"
+
+
 def test_bar_is_never_longer_than_its_width() -> None:
     assert render.bar(0.5, 4) == "[##..]"
     assert render.bar(7.0, 4) == "[####]"
@@ -192,6 +200,24 @@ def test_terminal_line_is_drawn_over_and_erased() -> None:
     assert drawn[2] == "two" + "x" * 76 + "\x1b[K"
     assert drawn[3] == "\x1b[K"
     assert len(drawn) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("日" * 30, "日" * 9),  # in 19 columns: half of one does not fit
+        ("e\N{COMBINING ACUTE ACCENT}" * 30, "\xe9" * 19),
+        ("a\nb\x1b[2Jc", "a b\ufffd[2Jc"),
+    ],
+    ids=ascii,
+)
+def test_a_terminal_line_stays_one_line(text: str, drawn: str) -> None:
+    err = Terminal()
+    line = progress.ProgressLine(
+        Context(argparse.Namespace(), {"TERM": "xterm", "COLUMNS": "20"}, io.StringIO(), err)
+    )
+    line.show(text)
+    assert err.getvalue() == f"\r{drawn}\x1b[K"
 
 
 def test_a_new_stage_is_drawn_at_once() -> None:

@@ -4,5 +4,5 @@
 turn what the user types into calls, ``view`` turns a state into styled lines; all of these are
 pure. ``link`` (the socket), ``terminal`` (the screen and its modes) and ``app`` (the loop between
 them) are the edge. Loaded by the command ``tui`` alone, so that other commands start as fast as
-ever.
+ever; but for ``text``, by which they know how wide is what is not ASCII.
 """
