@@ -23,6 +23,9 @@ PLAIN_INTERVAL_S = 10.0
 PLAIN_STEP = 0.1
 """Elsewhere than in a terminal, a line is written every tenth of the way, or every ten seconds."""
 
+CUT = "..."
+NAME_COLUMNS_MIN = 12
+
 
 class ProgressLine:
     """The line at the bottom. ``clear`` before anything else is written."""
@@ -92,11 +95,20 @@ def job_line(job: Json, bar_width: int = 20, *, columns: int | None = None) -> s
         if render.columns(line) <= (columns or 0):
             break
         if name == "name":
-            parts["name"] = parts["name"].rpartition("/")[2]
+            parts["name"] = _short(parts["name"], columns or 0)
         elif name != "state" or parts["state"] == "downloading":  # its rate and ETA say that
             parts.pop(name, None)
         line = "  ".join(parts.values())
     return line
+
+
+def _short(name: str, columns: int) -> str:
+    """Without its folder, and cut to 2 of 5 columns: the rest tells how far it is."""
+    name = name.rpartition("/")[2]
+    room = max(NAME_COLUMNS_MIN, columns * 2 // 5)
+    if render.columns(name) <= room:
+        return name
+    return render.cut(name, room - len(CUT)) + CUT
 
 
 _LEAST_FIRST = ("bar", "name", "bytes", "rate", "state", "eta")

@@ -166,6 +166,20 @@ def test_job_line_leaves_out_what_matters_least(columns: int, text: str) -> None
     assert progress.job_line(job(250), columns=columns) == text
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a/" + "n" * 50, "nnnnnnnnnnn...   50.0 %  ETA 0:10"),
+        ("a/" + "日" * 30, "日日日日日...   50.0 %  ETA 0:10"),
+        ("a/" + "n" * 14, "nnnnnnnnnnnnnn   50.0 %  ETA 0:10"),
+    ],
+    ids=ascii,
+)
+def test_a_long_name_leaves_room_for_how_far_it_is(name: str, shown: str) -> None:
+    job = {"repo": name, "bytes_total": 10, "bytes_done": 5, "state": "downloading", "eta_s": 10}
+    assert progress.job_line(job, columns=35) == shown
+
+
 def test_job_line_keeps_a_state_that_nothing_else_tells() -> None:
     assert progress.job_line(job(250, "paused"), columns=5) == "x   25.0 %  paused"
 
