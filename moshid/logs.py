@@ -30,6 +30,9 @@ STREAM_RECORDS_MAX: Final = 1000
 STREAM_END_LIMIT_S: Final = 1.0
 """How long the end waits for such a stream."""
 
+_CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if n not in (9, 10)}
+"""What a terminal takes for commands, but for tab and line end; a server's words may hold some."""
+
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -57,7 +60,8 @@ class TextFormatter(logging.Formatter):
         extra = "".join(f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{clock} {record.levelname.lower():<7} {record.name}: {record.getMessage()}{extra}"
-        return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        text += "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return text.translate(_CONTROLS)
 
 
 class RecentLog(logging.Handler):

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+_CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if n not in (9, 10)}
+"""What a terminal takes for commands, but for tab and line end. Names, the log and a model's words
+come from elsewhere."""
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
@@ -62,7 +66,7 @@ class Context:
         """Whether the user says yes; nobody there to ask means no."""
         if not self.can_ask:
             return False
-        self.tell(f"{question} [y/N] ")
+        self.tell(f"{question.translate(_CONTROLS)} [y/N] ")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def connect(self, *, uses_cache: bool = False) -> tuple[Connection, Json]:
@@ -94,13 +98,13 @@ class Context:
         self.write((as_json(data, self.out) if self.json else text) + "\n")
 
     def write(self, text: str) -> None:
-        """Raw text on stdout, at once.
+        """Text on stdout, at once, and in it nothing that a terminal takes for a command.
 
         Raises:
             OutputFailed: it cannot be written. A reader that has gone is a BrokenPipeError.
         """
         try:
-            _put(self.out, text)
+            _put(self.out, text if self.json else text.translate(_CONTROLS))
         except BrokenPipeError:
             raise
         except OSError as e:
@@ -127,19 +131,21 @@ class Context:
     def say(self, text: str) -> None:
         """Something worth knowing, on stderr; nothing with --json."""
         if not self.json:
-            self.tell(text + "\n")
+            self.tell(text.translate(_CONTROLS) + "\n")
 
     def warn(self, text: str) -> None:
         """Something to beware of, on stderr."""
         if self.json:
             self.tell(as_json({"warning": text}, self.err) + "\n")
         else:
-            self.tell(self.colour("warning: ", "yellow", self.err) + text + "\n")
+            told = text.translate(_CONTROLS)
+            self.tell(self.colour("warning: ", "yellow", self.err) + told + "\n")
 
     def report(self, error: ClientError) -> None:
         """An error, on stderr: the message, then what to do about it."""
         hint = f"\nhint: {error.hint}" if error.hint else ""
-        text = self.colour("error: ", "red", self.err) + error.message + hint
+        told = (error.message + hint).translate(_CONTROLS)
+        text = self.colour("error: ", "red", self.err) + told
         try:
             self.tell((as_json({"error": error.to_json()}, self.err) if self.json else text) + "\n")
         except BrokenPipeError:
@@ -160,10 +166,10 @@ class Context:
 
 def as_json(data: object, stream: TextIO, indent: int | None = None) -> str:
     """``data`` as JSON for ``stream``: all but ASCII is escaped, as JSON does it, where the stream
-    is not of UTF-8, or that cannot say it either (a path)."""
+    is not of UTF-8, or that cannot say it either (a path), or a terminal would obey it."""
     if (stream.encoding or "utf-8").lower() in ("utf-8", "utf8"):
         text = json.dumps(data, indent=indent, ensure_ascii=False)
-        if request.escaped(text) == text:
+        if request.escaped(text) == text == text.translate(_CONTROLS):
             return text
     return json.dumps(data, indent=indent)
 

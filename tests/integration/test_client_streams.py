@@ -61,6 +61,20 @@ def test_what_utf_8_has_is_written_as_it_is(daemon: FakeDaemon) -> None:
     assert done.stdout == f'{{"name": "{NAME}"}}\n'
 
 
+def test_nothing_that_comes_from_elsewhere_commands_the_terminal(daemon: FakeDaemon) -> None:
+    evil = "a\x1b[2Jb\x9b1mc\rd\x7fe\tf"
+    home = daemon.path.parent
+    (home / "moshid.log").write_text(json.dumps({"msg": evil}) + "\n" + evil + "\n")
+    daemon.replies["x.y"] = {"name": evil}
+    daemon.replies["x.z"] = Fault("x.fault", evil)
+    logged, called = run_client(home, "logs"), run_client(home, "call", "x.y")
+    failed = run_client(home, "call", "x.z")
+    assert logged.stdout == "a\\x1b[2Jb\\x9b1mc\\x0dd\\x7fe\tf\n" * 2
+    assert json.loads(called.stdout) == {"name": evil}
+    for text in (called.stdout, failed.stdout, failed.stderr):
+        assert text.replace("\n", "").replace("\t", "").isprintable()
+
+
 def test_nobody_can_be_asked_by_a_closed_stdin(daemon: FakeDaemon) -> None:
     done = shell(daemon, "models --delete demo <&-")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)

@@ -72,6 +72,13 @@ def test_a_pipe_gets_warnings_only_a_terminal_all(settings: Settings) -> None:
         assert text[-1].endswith("careful n=1")
 
 
+def test_what_is_logged_commands_no_terminal(settings: Settings) -> None:
+    stream = io.StringIO()
+    with logs.configured(settings, stream=stream):
+        logging.getLogger("x").warning("it said %s", "\x1b[2J\r\x9b1m")
+    assert stream.getvalue().endswith("it said \\x1b[2J\\x0d\\x9b1m\n")
+
+
 def test_a_stream_that_nobody_reads_holds_up_nothing(settings: Settings) -> None:
     """A terminal after Ctrl-S, or a pipe into a program that is stopped."""
     settings = replace(settings, log_max_bytes=10_000_000)
