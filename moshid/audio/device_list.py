@@ -82,24 +82,29 @@ def offered() -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def find_device(wanted: str | int | None, direction: Direction) -> Device:
+def find_device(wanted: str | int | None, direction: Direction, *, exact: bool = False) -> Device:
     """The device meant by an index, a name, a part of ``name, host API``, or None for the default.
 
     Of several that match, an exact name wins, then the default one, then the first. Letters count,
     and not how they are written: as capitals, as one code point or two, with which apostrophe.
+    With ``exact`` a name is all of ``name, host API``, to the letter.
 
     Raises:
         NoDevice: none matches; the hint lists those there are.
     """
     devices = list_devices(direction)
-    found = choose(devices, wanted)
+    found = choose(devices, wanted, exact=exact)
     if found is None:
         raise _no_device(wanted, direction, devices)
     return found
 
 
-def choose(devices: list[Device], wanted: str | int | None) -> Device | None:
+def choose(
+    devices: list[Device], wanted: str | int | None, *, exact: bool = False
+) -> Device | None:
     """Which of them is meant, as ``find_device`` has it. Pure."""
+    if exact and isinstance(wanted, str):
+        return next((d for d in devices if d.full_name == wanted), None)
     matching = [d for d in devices if _matches(d, wanted)]
 
     def rank(device: Device) -> tuple[bool, bool, bool, int]:

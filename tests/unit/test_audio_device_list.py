@@ -59,6 +59,15 @@ def test_a_device_is_meant_by_its_letters(wanted: str | int | None, index: int |
     assert (None if found is None else found.index) == index
 
 
+def test_a_device_that_is_waited_for_is_not_one_whose_name_ends_alike() -> None:
+    """``Microphone`` was opened and is away; the built-in one stays shut."""
+    there = [device(0, "MacBook Pro Microphone", default=True), device(1, "Microphone 2")]
+    assert choose(there, "Microphone, Core Audio", exact=True) is None
+    back = device(2, "Microphone")
+    assert choose([*there, back], "Microphone, Core Audio", exact=True) is back
+    assert choose(there, None, exact=True) is there[0], "the default is the default"
+
+
 LIST = """
 import json
 from moshid.audio.device_list import list_devices
