@@ -5,12 +5,17 @@ Imports PortAudio, which freezes its list when it starts: a process sees the dev
 
 from __future__ import annotations
 
+import logging
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import sounddevice as sd
 
 from moshid.errors import NoDevice
+
+log = logging.getLogger(__name__)
 
 Direction = Literal["input", "output"]
 CHANNELS_MAX = 2
@@ -53,9 +58,20 @@ def list_devices(direction: Direction) -> list[Device]:
             default_rate=float(info["default_samplerate"]),
             default=info["index"] == default,
         )
-        for info in sd.query_devices()
+        for info in _infos()
         if info[f"max_{direction}_channels"] > 0
     ]
+
+
+def _infos() -> Iterator[dict[str, Any]]:
+    """What PortAudio says of each device, but for those whose names are no UTF-8 (ALSA takes any
+    bytes): sounddevice can neither tell of one nor open it, and would give no list at all."""
+    for api in sd.query_hostapis():
+        for index in api["devices"]:
+            try:
+                yield sd.query_devices(index)
+            except UnicodeDecodeError as e:
+                log.debug("sound device %d is left out: its name is no UTF-8: %s", index, e)
 
 
 def offered() -> dict[str, list[dict[str, Any]]]:
@@ -66,19 +82,37 @@ def offered() -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def find_device(wanted: str | int | None, direction: Direction) -> Device:
+def find_device(wanted: str | int | None, direction: Direction, *, exact: bool = False) -> Device:
     """The device meant by an index, a name, a part of ``name, host API``, or None for the default.
 
-    Of several that match, an exact name wins, then the default one, then the first.
+    Of several that match, an exact name wins, then the default one, then the first. Letters count,
+    and not how they are written: as capitals, as one code point or two, with which apostrophe.
+    With ``exact`` a name is all of ``name, host API``, to the letter.
 
     Raises:
         NoDevice: none matches; the hint lists those there are.
     """
     devices = list_devices(direction)
-    matching = [d for d in devices if _matches(d, wanted)]
-    if not matching:
+    found = choose(devices, wanted, exact=exact)
+    if found is None:
         raise _no_device(wanted, direction, devices)
-    return max(matching, key=lambda d: (wanted in (d.name, d.full_name), d.default, -d.index))
+    return found
+
+
+def choose(
+    devices: list[Device], wanted: str | int | None, *, exact: bool = False
+) -> Device | None:
+    """Which of them is meant, as ``find_device`` has it. Pure."""
+    if exact and isinstance(wanted, str):
+        return next((d for d in devices if d.full_name == wanted), None)
+    matching = [d for d in devices if _matches(d, wanted)]
+
+    def rank(device: Device) -> tuple[bool, bool, bool, int]:
+        names = (device.name, device.full_name)
+        alike = [_plain(name) == _plain(str(wanted)) for name in names]
+        return wanted in names, any(alike), device.default, -device.index
+
+    return max(matching, key=rank, default=None)
 
 
 def is_one_clock(input_: Device, output: Device) -> bool:
@@ -95,10 +129,16 @@ def is_one_clock(input_: Device, output: Device) -> bool:
 def _matches(device: Device, wanted: str | int | None) -> bool:
     if wanted is None:
         return device.default
-    text = str(wanted).strip()
-    if text.isdecimal():
+    text = _plain(str(wanted))
+    if isinstance(wanted, int) or text.isdecimal():
         return device.index == int(text)
-    return text.casefold() in device.full_name.casefold()
+    return text != "" and text in _plain(device.full_name)
+
+
+def _plain(text: str) -> str:
+    """Apple's names have a typographic apostrophe, which no key types: Zoe's AirPods."""
+    plain = unicodedata.normalize("NFKC", text).replace("\u2019", "'")
+    return unicodedata.normalize("NFKC", plain.casefold()).strip()
 
 
 def _default_index(direction: Direction) -> int:

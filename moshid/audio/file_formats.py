@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import soundfile
 
+from moshid.audio.flac import TOTAL_AT
 from moshid.audio.frames import SAMPLE_RATE, to_int16
 from moshid.audio.ring import Samples
 from moshid.audio.wav import FILE_BYTES_MAX, WavWriter
@@ -53,8 +54,6 @@ MP3_RATE: Final = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
 
 HEADERS_BY_LIBSNDFILE: Final = frozenset(("AIFF", "AU", "CAF", "W64"))
 FLAC_BLOCK_SAMPLES: Final = 4096
-FLAC_TOTAL_AT: Final = 21
-"""Where STREAMINFO has the total, 36 bits; the first four are what is left of the sample size."""
 
 _ERRORS = (ValueError, TypeError, AssertionError, soundfile.SoundFileError)
 
@@ -163,7 +162,7 @@ class _Encoded:
             # holds back one sample beyond a whole block, to know whether that is the last one.
             total = (self._samples - 1) // FLAC_BLOCK_SAMPLES * FLAC_BLOCK_SAMPLES
             field = (0xF << 36 | total).to_bytes(5, "big")
-            os.pwrite(self._disk.file.fileno(), field, FLAC_TOTAL_AT)
+            os.pwrite(self._disk.file.fileno(), field, TOTAL_AT)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

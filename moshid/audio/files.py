@@ -15,8 +15,10 @@ import numpy as np
 import soundfile
 
 from moshid.audio.devices import Heard
+from moshid.audio.flac import Flac, find_flac
 from moshid.audio.frames import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE, silence
 from moshid.audio.mp3 import MP3_FRAME, Mp3
+from moshid.audio.ogg import Link, find_links
 from moshid.audio.resample import Resampler
 from moshid.audio.ring import Samples
 from moshid.audio.unfinished import Unfinished, find_size
@@ -44,9 +46,10 @@ class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its beginning to its end. After each block soundfile seeks to where
     it is already, and loses some 40 ms of an MP3 by that."""
 
-    def __init__(self, path: str, beneath: Unfinished | Mp3 | None) -> None:
+    def __init__(self, path: str, beneath: Unfinished | Mp3 | Link | None) -> None:
         """``beneath``: what it is read from, if not by its path; closed with it."""
         self._beneath = beneath
+        self._count = 0
         try:
             super().__init__(path if beneath is None else beneath)
         except BaseException:
@@ -66,20 +69,44 @@ class _ReadOn(soundfile.SoundFile):  # type: ignore[misc]
         """Not needed."""
         return False
 
+    @property
+    def told_samples(self) -> int:
+        """How many it says that it has; more than ``FRAMES_MAX`` where it says nothing."""
+        told = self._beneath.told_samples if isinstance(self._beneath, Flac) else 0
+        return told or int(self.frames)
+
     def read_on(self) -> Samples:
         """The next block, float32 [n, channels]; an empty one at the end. Raises what libsndfile
         does; but in an MP3 that is only something else, zeros or a tag of a kind that it does not
         know: it skips a kilobyte, and loses the block, which is one frame therefore."""
-        if not isinstance(self._beneath, Mp3):
-            return self._read(round(READ_S * self.samplerate))
-        for _ in range(JUNK_READS_MAX):
-            with suppress(soundfile.SoundFileError):
-                return self._read(MP3_FRAME)
-        return np.zeros((0, self.channels), dtype=np.float32)
+        match self._beneath:
+            case Mp3():
+                for _ in range(JUNK_READS_MAX):
+                    with suppress(soundfile.SoundFileError):
+                        return self._read(MP3_FRAME)
+                return self._nothing()
+            case Flac() as flac:
+                return self._read_flac(flac)
+        return self._read(round(READ_S * self.samplerate))
+
+    def _read_flac(self, flac: Flac) -> Samples:
+        """Beyond what its header tells frame by frame: with an error the block is lost."""
+        left = flac.told_samples - self._count
+        try:
+            whole = round(READ_S * self.samplerate)
+            return self._read(min(left, whole) if left > 0 else flac.block_samples)
+        except soundfile.SoundFileError:
+            if flac.is_end(self._count):
+                return self._nothing()
+            raise
 
     def _read(self, frames: int) -> Samples:
         block: Samples = self.read(frames, dtype="float32", always_2d=True)
+        self._count += len(block)
         return block
+
+    def _nothing(self) -> Samples:
+        return np.zeros((0, self.channels), dtype=np.float32)
 
 
 class FileSource:
@@ -95,7 +122,8 @@ class FileSource:
             BadAudioFile: missing, no regular file, or nothing libsndfile can read.
         """
         self._path = path
-        self._file = _open_to_read(path)
+        self._file, self._links = _open_to_read(path)
+        self._facts = _facts(path, self._file, is_whole=not self._links)
         self._resample = Resampler(self._file.samplerate, SAMPLE_RATE, live=False)
         self.lossless = fast
         self._limit = None if seconds is None else round(seconds * SAMPLE_RATE)
@@ -112,14 +140,7 @@ class FileSource:
     @property
     def facts(self) -> dict[str, Any]:
         """What the file is; its seconds are None where they are not told, as in many an MP3."""
-        frames = self._file.frames
-        is_unknown = frames > FRAMES_MAX
-        return {
-            "file": self._path,
-            "rate": self._file.samplerate,
-            "channels": self._file.channels,
-            "seconds": None if is_unknown else round(frames / self._file.samplerate, 3),
-        }
+        return self._facts
 
     @property
     def ended(self) -> bool:
@@ -180,12 +201,36 @@ class FileSource:
             pcm = pcm[: max(0, self._limit - self._read_samples)]
         self._read_samples += len(pcm)
         self.cut_short = self._read_samples == self._limit
-        self._read_all = len(block) == 0 or self.cut_short
+        self._read_all = self.cut_short or (len(block) == 0 and not self._open_next())
         self._ready.append(pcm)
         self._ready_samples += len(pcm)
 
+    def _open_next(self) -> bool:
+        """The next link of an Ogg, with a rate and channels of its own; False without one."""
+        if not self._links:
+            return False
+        self._file.close()
+        try:
+            self._file = _ReadOn(self._path, Link(self._path, self._links.pop(0)))
+        except _ERRORS as e:
+            raise BadAudioFile(f"{self._path} cannot be read on: {e}") from e
+        _check_rate(self._path, self._file)
+        self._resample = Resampler(self._file.samplerate, SAMPLE_RATE, live=False)
+        return True
 
-def _open_to_read(path: str) -> _ReadOn:
+
+def _facts(path: str, file: _ReadOn, *, is_whole: bool) -> dict[str, Any]:
+    is_known = is_whole and file.told_samples <= FRAMES_MAX
+    return {
+        "file": path,
+        "rate": file.samplerate,
+        "channels": file.channels,
+        "seconds": round(file.told_samples / file.samplerate, 3) if is_known else None,
+    }
+
+
+def _open_to_read(path: str) -> tuple[_ReadOn, list[range]]:
+    """The file, or its first link, and the links that follow."""
     _try_to_read(path)
     if Path(path).suffix.lower() in (".raw", ".pcm"):
         raise BadAudioFile(
@@ -193,16 +238,28 @@ def _open_to_read(path: str) -> _ReadOn:
             hint="As 16 bits, mono, 24 kHz it can come through stdin: --in - < FILE.",
         )
     try:
-        size = find_size(path)
-        file = _ReadOn(path, None if size is None else Unfinished(path, size))
+        links = find_links(path)
+        file = _ReadOn(path, _beneath(path, links))
         if file.format == "MP3":
             file = _to_its_end(path, file)
     except _ERRORS as e:
         raise BadAudioFile(f"{path} is no sound file that can be read: {e}") from e
+    _check_rate(path, file)
+    return file, links[1:]
+
+
+def _beneath(path: str, links: list[range]) -> Unfinished | Link | None:
+    """What makes libsndfile read to the file's end, if it would not."""
+    if len(links) > 1:
+        return Link(path, links[0])
+    size = find_size(path)
+    return find_flac(path) if size is None else Unfinished(path, size)
+
+
+def _check_rate(path: str, file: _ReadOn) -> None:
     if file.samplerate not in RATES:
         file.close()
         raise BadAudioFile(f"{path} is damaged: it says {file.samplerate:,} samples a second")
-    return file
 
 
 def _to_its_end(path: str, file: _ReadOn) -> _ReadOn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,8 @@ def find_devices(params: Start | Find) -> tuple[Device | None, Device | None]:
     Raises:
         NoDevice: no such device, or no PortAudio on this machine.
     """
-    find = _device_list().find_device
+    exact = isinstance(params, Start) and params.exact
+    find = partial(_device_list().find_device, exact=exact)
     input_ = find(params.input, "input") if params.in_file is None else None
     output = find(params.output, "output") if params.out_file is None else None
     return input_, output

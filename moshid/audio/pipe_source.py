@@ -22,7 +22,12 @@ PAUSE_NS: Final = 250_000_000
 JITTER_NS: Final = 20_000_000
 """As late as this a frame may be without moving the time."""
 
-_HEADERS: Final = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+_HEADERS: Final = (
+    *(b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd"),
+    *(b"ID3\2", b"ID3\3", b"ID3\4", b"#!AM", b"\x1aE\xdf\xa3"),
+)
+"""How sound files begin, MP3s with a title and WebM too. Samples hardly ever do; but an MP3 without
+a title begins as they may."""
 
 
 class PipeSource:

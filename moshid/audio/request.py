@@ -63,6 +63,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     epoch: int = 0
     input: str | int | None = None
     output: str | int | None = None
+    exact: bool = False
+    """Whether a device's name is all of ``name, host API``: it is one that was open before."""
     in_file: str | None = None
     out_file: str | None = None
     fast: bool = False

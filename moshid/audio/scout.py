@@ -39,6 +39,8 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     input: str | int | None = None
     output: str | int | None = None
+    exact: bool = False
+    """Whether a name is all of ``name, host API``."""
 
 
 def look(params: Look) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def look(params: Look) -> dict[str, Any]:
 
         def find(wanted: str | int | None, direction: Direction) -> Device | None:
             try:
-                return find_device(wanted, direction)
+                return find_device(wanted, direction, exact=params.exact)
             except NoDevice:
                 return None
 

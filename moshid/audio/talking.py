@@ -164,8 +164,9 @@ class Talking:
 
     def wanted(self) -> dict[str, Any]:
         """The devices to look for: the default where it was asked for, else those it began with,
-        by name, since an index may mean another one by now."""
-        return {d: self._wanted(d) for d in DIRECTIONS}
+        by name, since an index may mean another one by now, and by all of it, since what is a part
+        of one name may be the end of another."""
+        return {d: self._wanted(d) for d in DIRECTIONS} | {"exact": True}
 
     def resume(self) -> dict[str, Any]:
         """The parameters for the process that takes over. What was not heard counts as lagged."""

@@ -30,7 +30,13 @@ print(json.dumps({
 SOUND_PROBE: Final = """
 import json
 import sounddevice as sd
-devices = sd.query_devices()
+devices = []
+for api in sd.query_hostapis():
+    for index in api["devices"]:
+        try:
+            devices.append(sd.query_devices(index))
+        except UnicodeDecodeError:  # as the audio worker does
+            pass
 print(json.dumps({
     "version": sd.get_portaudio_version()[1].split(",")[0],
     "apis": [api["name"] for api in sd.query_hostapis()],

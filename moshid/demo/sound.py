@@ -24,6 +24,8 @@ NAMES: Final = tuple(f"moshid-{n}" for n in range(6))
 of the same name: so few names, tried in turn."""
 
 SHM: Final = Path("/dev/shm")
+SOCKETS: Final = Path("/proc/net/unix")
+"""Those that are bound, by path, each of a process that lives."""
 
 
 class SoundServerMissing(RuntimeError):
@@ -55,6 +57,8 @@ class JackServer:
         if shutil.which("jackd") is None:
             raise SoundServerMissing("jackd is missing: install Debian's jackd2")
         for self.name in NAMES:
+            if self._is_taken():
+                continue
             try:
                 with held():
                     self._process = self._spawn()
@@ -143,6 +147,11 @@ class JackServer:
             # Somebody else's server of this name would answer too, while ours gives up.
             return process.poll() is None
         return False
+
+    def _is_taken(self) -> bool:
+        """Whether another server has this name: it would answer for ours until that gives up."""
+        socket = f"{SHM}/jack_{self.name}_{os.getuid()}_0\n"
+        return SOCKETS.exists() and socket in SOCKETS.read_text(errors="replace")
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         process.kill()

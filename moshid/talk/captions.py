@@ -6,6 +6,12 @@ from typing import Any, Final
 
 HEAD: Final = "WEBVTT\n\n"
 CUE_CHARS_MAX: Final = 60
+CUE_CHARS_UNBROKEN_MAX: Final = 2 * CUE_CHARS_MAX
+"""Where no piece begins with a blank: Japanese and Chinese are written without them."""
+
+SENTENCE_ENDS: Final = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+"""Those of full width, too."""
+
 PAUSE_S: Final = 1.0
 """After a silence this long a new cue begins."""
 
@@ -24,15 +30,15 @@ class Captions:
         """A piece is heard at ``at_s`` seconds; returns the cue that is complete before it, or
         with it, else nothing."""
         done = ""
-        begins_word = text.startswith(" ")
-        long = len(self._text) + len(text) > CUE_CHARS_MAX
-        if self._text and begins_word and (long or at_s - self._end_s > PAUSE_S):
+        chars = len(self._text) + len(text)
+        is_long = chars > (CUE_CHARS_MAX if text.startswith(" ") else CUE_CHARS_UNBROKEN_MAX)
+        if self._text and (is_long or at_s - self._end_s > PAUSE_S):
             done = self.finish(at_s)
         if not self._text.strip():
             self._begin_s = at_s
         self._text += text
         self._end_s = at_s + WORD_S
-        if self._text.rstrip().endswith((".", "!", "?")):
+        if self._text.rstrip().endswith(SENTENCE_ENDS):
             done += self.finish(None)
         return done
 

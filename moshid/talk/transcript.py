@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,22 +48,38 @@ class Transcript:
         self._words.put_nowait(None)
 
     async def write(self, *, keep: int) -> None:
-        """Write words until ``finish``; leave the newest ``keep`` files. A full disk is logged."""
-        word = await self._words.get()
-        if word is None:
-            return
-        try:
-            async with aiofiles.open(self._path, "a", encoding="utf-8") as file:
+        """Write words until ``finish``; leave the newest ``keep`` files. A disk that fails is
+        logged, once; what finds room again is kept."""
+        has_failed = False
+        while (word := await self._words.get()) is not None:
+            line = json.dumps(word, ensure_ascii=False) + "\n"
+            try:
+                await _append(self._path, line.encode())
                 self.path = self._path
-                while word is not None:
-                    await file.write(json.dumps(word, ensure_ascii=False) + "\n")
-                    await file.flush()
-                    word = await self._words.get()
-            await asyncio.to_thread(_prune, self._path.parent, keep)
-        except OSError as e:
-            log.warning("the transcript cannot be kept: %s", e, extra={"path": str(self._path)})
+            except OSError as e:
+                level = logging.DEBUG if has_failed else logging.WARNING
+                extra = {"path": str(self._path)}
+                log.log(level, "the transcript cannot be kept: %s", e, extra=extra)
+                has_failed = True
+        if self.path is not None:
+            await asyncio.to_thread(_prune, self.path, keep)
 
 
-def _prune(folder: Path, keep: int) -> None:
-    for old in sorted(folder.glob("*.jsonl"))[: -keep or None]:
-        old.unlink()
+async def _append(path: Path, data: bytes) -> None:
+    """All of it, or nothing: half a line would spoil the next one, too."""
+    async with aiofiles.open(path, "ab", buffering=0) as file:
+        begin = await file.seek(0, os.SEEK_END)
+        try:
+            while data:
+                data = data[await file.write(data) :]
+        except OSError:
+            await file.truncate(begin)
+            raise
+
+
+def _prune(newest: Path, keep: int) -> None:
+    """By their names; but a clock that was set back may give the newest an old one."""
+    others = sorted(path for path in newest.parent.glob("*.jsonl") if path != newest)
+    for old in [*others, newest][: -keep or None]:
+        with suppress(OSError):  # gone meanwhile, perhaps
+            old.unlink()

@@ -194,6 +194,16 @@ def test_a_sound_file_through_the_pipe_is_refused(pipe: Pipe, tmp_path: Path) ->
     source.close()
 
 
+@pytest.mark.parametrize("head", [b"ID3\4\0\0", b"riff\x2e\x91", b"\x1aE\xdf\xa3", b"OggS\0\2"])
+def test_so_is_one_that_libsndfile_would_not_write(pipe: Pipe, head: bytes) -> None:
+    """An MP3 with a title would be noise at full scale."""
+    source = source_of(pipe, fast=True)
+    os.write(pipe.fd, head + bytes(4000))
+    with pytest.raises(BadAudioFile, match="raw PCM"):
+        source.take(0)
+    source.close()
+
+
 def test_only_fifos_of_our_own_are_opened(pipe: Pipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(BadAudioFile, match="no pipe of our own"):

@@ -52,8 +52,9 @@ async def test_a_lost_device_is_waited_for_and_a_fresh_process_takes_over() -> N
     assert (method, fds) == ("start", [ours.fileno()])
     assert params["input"] == "mic, Core Audio", "by name: an index means another one by now"
     assert params["output"] is None, "the default, whichever it is"
+    assert params["exact"], "no other one whose name ends with that"
     assert params["first_frame"] >= 100
-    assert scout.calls[1][1] == {"input": "mic, Core Audio", "output": None}
+    assert scout.calls[1][1] == {"input": "mic, Core Audio", "output": None, "exact": True}
     assert not talk.away
     assert keeping.told("back") == [{"devices": opened("mic", "speaker")["devices"]}]
     ours.close()

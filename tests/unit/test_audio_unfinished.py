@@ -1,4 +1,4 @@
-"""Sound files whose writer has not said how long they are: out of pipes, and out of crashes."""
+"""Sound files that do not say how long they are, or say it wrong: of pipes, and of crashes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import soundfile
 from moshid.audio.files import FileSource
 from moshid.audio.frames import SAMPLE_RATE
 from moshid.audio.ring import Samples
+from moshid.errors import BadAudioFile
 
 ALL = 0xFFFFFFFF
 LIST = b"LIST" + struct.pack("<I", 15) + b"INFOISFT" + struct.pack("<I", 3) + b"us\0\0"
@@ -122,12 +123,58 @@ def test_a_caf_without_sound_stays_without(tmp_path: Path, rest: bytes) -> None:
     assert seconds == 0.0
 
 
-def test_flac_out_of_a_pipe_says_no_length_and_is_read_to_its_end(tmp_path: Path) -> None:
+def flac(total: int | None = None) -> bytes:
+    """``total``: what its header tells, if not what is right."""
+    file = io.BytesIO()
+    soundfile.write(file, noise(), SAMPLE_RATE, format="FLAC")
+    data = bytearray(file.getvalue())
+    if total is not None:
+        data[21:26] = (0xF << 36 | total).to_bytes(5, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("total", "seconds"),
+    [(0, None), (1, 0.0), (12_000, 0.5), (47_999, 2.0), (480_000, 20.0), (2**36 - 1, 2863311.531)],
+)
+def test_a_flac_is_read_to_its_end_whatever_length_it_says(
+    tmp_path: Path, total: int, seconds: float | None
+) -> None:
     path = tmp_path / "a.flac"
-    soundfile.write(path, noise(), SAMPLE_RATE)
-    data = bytearray(path.read_bytes())
-    data[21:26] = b"\xf0\0\0\0\0"
-    path.write_bytes(data)
-    found, seconds = read_all(path)
+    path.write_bytes(flac(total))
+    found, told = read_all(path)
+    assert len(found) == len(noise())
     assert np.abs(found - noise()).max() < 2**-14
-    assert seconds is None
+    assert told == seconds
+
+
+TAG = b"TAG" + bytes(125)
+COVER = np.random.default_rng(1).bytes(40_000)
+
+
+@pytest.mark.parametrize(("total", "behind"), [(None, TAG), (None, COVER), (12_000, TAG)])
+def test_what_stands_behind_a_flac_is_no_sound_and_no_fault(
+    tmp_path: Path, total: int | None, behind: bytes
+) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(flac(total) + behind)
+    found, _ = read_all(path)
+    whole = len(noise()) if total is None else len(noise()) - 4096
+    assert whole <= len(found) <= len(noise())
+
+
+def test_a_flac_that_says_no_length_ends_where_it_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(flac(0)[:-5_000])
+    found, _ = read_all(path)
+    assert len(noise()) - 3 * 4096 <= len(found) < len(noise())
+    assert np.abs(found - noise()[: len(found)]).max() < 2**-14
+
+
+def test_damage_in_the_midst_of_a_flac_is_told_whatever_length_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    for total in (None, 0, 12_000):
+        data = flac(total)
+        path.write_bytes(data[:40_000] + bytes(50) + data[40_050:])
+        with pytest.raises(BadAudioFile, match="cannot be read on"):
+            read_all(path)

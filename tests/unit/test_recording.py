@@ -1,4 +1,4 @@
-"""What stands beside a recorded talk: captions, transcript, facts, and the mending after a kill."""
+"""What stands beside a recorded talk: transcript, captions, facts, and the mending after a kill."""
 
 from __future__ import annotations
 
@@ -16,42 +16,10 @@ from moshid.audio import wav
 from moshid.errors import RecordingFailed
 from moshid.events import Bus
 from moshid.settings import Settings
-from moshid.talk.captions import Captions, whole
 from moshid.talk.recording import Recording, mend_all
 from moshid.talk.request import TalkRequest
 from moshid.talk.service import TalkService
 from tests.fakes.talk_parts import FakeParts, talking, until
-
-
-def captioned(*words: tuple[float, str]) -> str:
-    return whole([{"heard_s": at_s, "text": text} for at_s, text in words])
-
-
-def test_a_sentence_is_a_cue() -> None:
-    text = captioned((0.24, " Hel"), (0.32, "lo."), (1.2, " How"), (1.36, " are"), (1.52, " you?"))
-    assert text == (
-        "WEBVTT\n\n"
-        "00:00:00.240 --> 00:00:00.720\n<v Moshi>Hello.\n\n"
-        "00:00:01.200 --> 00:00:01.920\n<v Moshi>How are you?\n\n"
-    )
-
-
-def test_a_pause_and_a_long_line_begin_a_new_cue_between_words() -> None:
-    text = captioned((3599.0, " one"), (3600.5, " two"), (3600.6, "fold"))
-    assert "00:59:59.000 --> 00:59:59.400\n<v Moshi>one\n" in text
-    assert "01:00:00.500 --> 01:00:01.000\n<v Moshi>twofold\n" in text
-    long = captioned(*((n / 5, " words") for n in range(30)))
-    lines = [line for line in long.splitlines() if line.startswith("<v")]
-    assert len(lines) == 3
-    assert all(len(line) <= len("<v Moshi>") + 60 for line in lines)
-    assert "".join(lines).count("words") == 30
-
-
-def test_what_would_be_markup_is_escaped_and_blanks_are_no_cue() -> None:
-    assert "<v Moshi>a &lt;b&gt; &amp; c" in captioned((0.0, " a <b> & c"))
-    captions = Captions()
-    assert captions.add("  ", 1.0) == ""
-    assert captions.finish() == ""
 
 
 @pytest.fixture
