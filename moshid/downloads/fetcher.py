@@ -276,7 +276,7 @@ class Fetcher:
             verdict = judge(answer.status, answer.headers, want, size, link.encoding)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(link, whole=verdict.verdict is Verdict.WHOLE)
-                self.route.gate.gave(self.meter.job.connections + 1)
+                self.route.gave(answer)
             whole = verdict.verdict is Verdict.WHOLE
             if verdict.verdict is not Verdict.TAKE and not (whole and in_one_piece):
                 answer.close()
