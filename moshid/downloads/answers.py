@@ -34,6 +34,11 @@ BLOCK_BYTES_MIN: Final = 4096
 AS_200: Final = 203
 """A 200 that somebody on the way had a hand in; the digest tells what he did."""
 
+AS_STORED: Final = frozenset(
+    {"", "identity", "none", "binary", "utf-8", "utf8", "7bit", "8bit", "raw"}
+)
+"""What servers call the encoding of a body that has none; the digest tells."""
+
 SIZE_MAX: Final = 1 << 60
 
 _CONTENT_RANGE = re.compile(
@@ -97,7 +102,7 @@ def judge(
     if status not in (200, 206):
         return Answer(Verdict.WRONG, f"the server answered {status}")
     given = headers.get("Content-Encoding", "").strip().lower()
-    if given not in ("", "identity", encoding):
+    if given not in AS_STORED and given != encoding:
         return Answer(Verdict.WRONG, f"the answer is encoded ({given})")
     length = headers.get("Content-Length")
     if (told := headers.get("Content-Range")) is not None:
@@ -112,10 +117,10 @@ def judge(
 
 def _judge_range(given: str, length: str | None, want: ByteRange, total: int) -> Answer:
     found = _CONTENT_RANGE.fullmatch(given.strip())
-    if found is not None and found[3] not in ("*", str(total)):
+    if found is not None and found[3] != "*" and told_size(found[3]) != total:
         reason = f"the answer is {given}, of another file than one of {total} bytes"
         return Answer(Verdict.WRONG, reason, other_size=True)
-    of_all = found is not None and (found[1], found[2]) == ("0", str(total - 1))
+    of_all = found is not None and (int(found[1]), int(found[2])) == (0, total - 1)
     if of_all and length in (None, str(total)):
         return _whole(want, total)
     start, stop = (0, 0) if found is None else (int(found[1]), int(found[2]) + 1)

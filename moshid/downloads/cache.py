@@ -33,6 +33,9 @@ LOCK_PATIENCE_S: Final = 5.0
 harms it in no way, so publication goes on without it after that."""
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+ASIDE: Final = re.compile(r"\.(?:[0-9a-f]{40}|[0-9a-f]{64}|ref)\.\d+-\d+\.new")
+"""What is made beside its place, where that is on another volume than ``.locks``."""
+
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 

@@ -276,6 +276,7 @@ class Fetcher:
             verdict = judge(answer.status, answer.headers, want, size, link.encoding)
             if verdict.verdict in (Verdict.TAKE, Verdict.WHOLE):
                 self.source.gave(link, whole=verdict.verdict is Verdict.WHOLE)
+                self.route.gave(answer)
             whole = verdict.verdict is Verdict.WHOLE
             if verdict.verdict is not Verdict.TAKE and not (whole and in_one_piece):
                 answer.close()
@@ -286,6 +287,8 @@ class Fetcher:
 
     def _refused(self, verdict: Answer, link: Link) -> NoReturn:
         """Raise what an answer without the bytes means."""
+        if verdict.verdict is Verdict.WAIT:
+            self.route.gate.refused(self.meter.job.connections)
         self.source.refused(link, verdict)
         raise Setback(
             verdict.reason,

@@ -32,6 +32,7 @@ class Meter:
         self._pace = Pace()
         self._coming_bytes = 0
         self._gained_bytes = 0
+        self._warning: JobError | None = None
 
     def saw(self, count_bytes: int) -> None:
         """Bytes come over the line, on their way to ``arrived``: the rate need not wait for that,
@@ -47,8 +48,12 @@ class Meter:
         self._tally.count = self.job.bytes_fetched
         self.job.bytes_rescued += count_bytes * (len(files) - 1)
         self.hold(files, count_bytes)
-        self.job.error = None
+        self.job.error = self._warning
         self._moved()
+
+    def warn(self, error: MoshidError | None) -> None:
+        """Show this while bytes arrive, too; None: nothing any more."""
+        self._warning = None if error is None else JobError.of(error)
 
     def skipped(self, count_bytes: int) -> None:
         """Bytes came over the line that were there already."""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from moshid.downloads.allowance import Unlimited
+from moshid.downloads.crowd import Crowd
 
 ENTRY_S: Final = 0.005
 """Of a crowd one comes in after the other, so far apart: to open a connection keeps the event loop
@@ -19,8 +20,8 @@ ENTRY_S: Final = 0.005
 
 
 class Gate:
-    """Lets ``limit`` holders in, and no more than the job's ``allowance`` has seats for; ``hold``
-    keeps everybody out for a while (the server is busy)."""
+    """Lets ``limit`` holders in, no more than the job's ``allowance`` has seats for, and than the
+    server has room for; ``hold`` keeps everybody out for a while (the server is busy)."""
 
     def __init__(self, limit: int, allowance: Unlimited | None = None) -> None:
         self.allowance = allowance or Unlimited()
@@ -28,18 +29,30 @@ class Gate:
         self._inside = 0
         self._held_until_s = 0.0
         self._next_entry_s = 0.0
+        self._crowd = Crowd(lambda: asyncio.get_running_loop().time())
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.allowance.on_seats = self._admit
 
     @property
     def limit(self) -> int:
         """How many may be inside."""
-        return self._limit
+        room = self._crowd.room
+        return self._limit if room is None else min(self._limit, room)
 
     async def resize(self, limit: int) -> None:
         """Change the limit; those inside beyond it stay until they leave."""
         self._limit = limit
         self._admit()
+
+    def gave(self, bringing: int) -> None:
+        """The server gives bytes to one more, so that so many bring some."""
+        self._crowd.gave(bringing)
+        self._admit()
+
+    def refused(self, bringing: int) -> None:
+        """The server had no room for one more than those."""
+        if self._crowd.refused(bringing):
+            asyncio.get_running_loop().call_later(self._crowd.rest_s, self._admit)
 
     def hold(self, seconds: float) -> None:
         """Let nobody in for so long."""
@@ -81,7 +94,7 @@ class Gate:
 
     def _admit(self) -> None:
         """Let in as many as there is room for, in the order they came."""
-        while self._waiting and self._inside < self._limit and self.allowance.may_open():
+        while self._waiting and self._inside < self.limit and self.allowance.may_open():
             turn = self._waiting.popleft()
             if not turn.done():
                 self._inside += 1

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,7 +28,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import CacheNotFound
 
-from moshid.downloads.cache import Cache
+from moshid.downloads.cache import ASIDE, Cache
 from moshid.downloads.digests import is_digest
 from moshid.downloads.shared_store import SharedStore
 from moshid.errors import DownloadError
@@ -159,11 +160,20 @@ def unwanted_partials(cache: Cache, wanted: set[str], known: set[str]) -> list[L
     another home's, and is left alone for a day."""
     found = []
     for path in sorted((cache.root / ".locks" / "moshid").glob("*")):
-        ours = path.suffix == ".part" and path.stem in known
-        unwanted = path.suffix == ".new" or (path.suffix == ".part" and path.stem not in wanted)
-        if unwanted and (ours or _is_stale(path)) and (partial := _partial(path)) is not None:
-            found.append(partial)
+        if path.suffix == ".new":
+            found += _left_aside([path])
+        elif path.suffix == ".part" and path.stem not in wanted:
+            ours = path.stem in known
+            if (ours or _is_stale(path)) and (partial := _partial(path)) is not None:
+                found.append(partial)
     return found
+
+
+def left_aside(cache: Cache, repo: str) -> list[Loose]:
+    """What a process that was killed had made in a repository's folder, for a rename that never
+    came: a day old."""
+    below = sorted(cache.repo_dir(repo).rglob(".*.new"))
+    return _left_aside(path for path in below if ASIDE.fullmatch(path.name))
 
 
 def orphans(cache: Cache, repo: str) -> list[Loose]:
@@ -223,6 +233,20 @@ def _freed_of(store: SharedStore, shared: Mapping[Path, Collection[Path]]) -> in
     return sum(store.freed_bytes(payload, set(links)) for payload, links in shared.items())
 
 
+def _left_aside(paths: Iterable[Path]) -> list[Loose]:
+    """Links among them, which may lead to what is not to be touched, nor locked."""
+    own = (p for p in paths if _is_stale(p) and _has_one_name(p))
+    return [Loose(p, p.with_suffix(".lock"), _size_of(p)) for p in own]
+
+
+def _has_one_name(path: Path) -> bool:
+    """A file with two has the other one's age, and takes no room."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        return found.st_nlink == 1 and not stat.S_ISDIR(found.st_mode)
+    return False
+
+
 def _partial(path: Path) -> Loose | None:
     if not path.is_file() or _is_locked(path):
         return None
@@ -241,8 +265,8 @@ def _bytes_of(files: Iterable[Path]) -> int:
 
 def _size_of(path: Path) -> int:
     """The room a file takes: a partial file is as long as the whole, but may have holes."""
-    stat = path.lstat()
-    return min(stat.st_size, stat.st_blocks * 512)
+    found = path.lstat()
+    return min(found.st_size, found.st_blocks * 512)
 
 
 def _is_stale(path: Path) -> bool:

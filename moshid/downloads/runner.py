@@ -19,6 +19,7 @@ from moshid.downloads.backoff import Outage
 from moshid.downloads.disk import Partial
 from moshid.downloads.disk_room import open_with_room
 from moshid.downloads.displaced import put_back
+from moshid.downloads.edition import Editions
 from moshid.downloads.engine import Engine
 from moshid.downloads.job import Job, JobFile, by_blob
 from moshid.downloads.ledger import FileRow, Ledger
@@ -29,7 +30,7 @@ from moshid.downloads.profiles import Profile
 from moshid.downloads.reach import Reach
 from moshid.downloads.remembered import load_files
 from moshid.downloads.remote import Resized
-from moshid.downloads.route import Route
+from moshid.downloads.route import REPLACED_HINT, Route
 from moshid.downloads.source import Patience, Source
 from moshid.downloads.stall import Stalls
 from moshid.downloads.states import FileState, JobState, of_files
@@ -96,6 +97,7 @@ class JobRunner:
             Stalls(profile.stall_timeout_s, asyncio.get_running_loop().time),
             Reach(self._outage(SCOUTS_SHARE)),
             self._meter,
+            editions=None if engine.shelf.shared else Editions(),
         )
         self._blobs = asyncio.Semaphore(BLOBS_AT_ONCE)
 
@@ -117,6 +119,8 @@ class JobRunner:
         except* Resized as e:
             await self._engine.ledger.call(Ledger.unresolve, self._job.id)
             hint = "It is asked for anew, by itself; what has come is kept."
+            if self._route.editions is not None:
+                hint = f"{hint} {REPLACED_HINT}"
             raise DownloadWaits("another size is told than before", hint=hint) from e
         finally:
             self._meter.stop()

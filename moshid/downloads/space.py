@@ -180,6 +180,7 @@ class Space:
         loose = await engine.on_disk(removal.unwanted_partials, self._cache, wanted, known)
         for repo in sorted(repos):
             loose += await engine.on_disk(removal.orphans, self._cache, repo)
+            loose += await engine.on_disk(removal.left_aside, self._cache, repo)
             loose += await engine.on_disk(removal.unshown, self._cache, repo, wanted | known)
         return loose
 

@@ -7,12 +7,14 @@ nothing.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from moshid.downloads.digests import file_matches
 from moshid.downloads.engine import Engine
@@ -20,7 +22,13 @@ from moshid.downloads.job import Job, JobFile
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.regular import regular
 from moshid.downloads.shelf import Shelf
+from moshid.downloads.volume import nearest
 from moshid.errors import DownloadError
+
+SHORT_BYTES: Final = 100
+"""So long may a name be everywhere; most file systems take 255 bytes, encrypted folders 143."""
+
+SHOWN: Final = 60
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +47,7 @@ async def lacking(engine: Engine, job: Job) -> list[JobFile]:
     """The job's files that are not where they belong, as far as their sizes tell.
 
     Raises:
-        DownloadError: two of them cannot both be there.
+        DownloadError: two of them cannot both be there, or one cannot be there at all.
     """
     return await engine.on_disk(_lacking, engine.shelf, job)
 
@@ -81,8 +89,35 @@ async def _is_right(engine: Engine, path: Path, file: JobFile, reading: Callable
 
 
 def _lacking(shelf: Shelf, job: Job) -> list[JobFile]:
+    _check_lengths(shelf, job)
     _check_names(shelf, job)
     return [f for f in job.files if not _has_its_size(shelf, job, f)]
+
+
+def _check_lengths(shelf: Shelf, job: Job) -> None:
+    """A folder that is not there yet hides that a name below it can never be."""
+    if not job.files:
+        return
+    folder = nearest(shelf.blob(job.repo, job.files[0].digest).parent)
+    others = "Cancel the job, and fetch the other files by their names: --file."
+    commit = f"Cancel the job, and ask for its commit: --revision {job.commit}."
+    for path, hint in [*((f.path, others) for f in job.files), (job.revision, commit)]:
+        for name in path.split("/"):
+            size_bytes = len(name.encode("utf-8", "surrogatepass"))
+            if size_bytes > SHORT_BYTES and not _fits(folder, name):
+                shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
+                raise DownloadError(
+                    f"a name is too long for where {shelf.name} is: {shown} ({size_bytes} bytes)",
+                    hint=hint,
+                )
+
+
+def _fits(folder: Path, name: str) -> bool:
+    try:
+        os.lstat(folder / name)
+    except OSError as e:
+        return e.errno != errno.ENAMETOOLONG
+    return True
 
 
 def _check_names(shelf: Shelf, job: Job) -> None:

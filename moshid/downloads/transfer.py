@@ -87,6 +87,8 @@ class Transfer:
             await trust.doubt(partial_of(self._again, trust), whole=self.source.in_one_piece)
         except DigestMismatch as e:
             givers = self.source.givers.names
+            if (replaced := self.route.replaced) is not None:
+                raise DigestMismatch(f"{e.message}: {replaced.message}", hint=e.hint) from e
             if len(givers) < 2:
                 raise
             raise DigestMismatch(f"{e.message}, from {' or '.join(givers)}", hint=e.hint) from e

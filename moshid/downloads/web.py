@@ -16,7 +16,7 @@ from yarl import URL
 
 from moshid import __version__
 from moshid.downloads import proxies
-from moshid.downloads.answers import AS_200, told_size, wait_s
+from moshid.downloads.answers import AS_200, AS_STORED, told_size, wait_s
 from moshid.downloads.digests import whole_hasher
 from moshid.downloads.engine import Engine
 from moshid.downloads.hub import Absent, Listing, RemoteFile
@@ -123,7 +123,7 @@ class WebHub:
             raise DownloadNetwork(f"the server answered {status}", wait_s=wait_s(headers))
         if status in (206, 416):
             return  # a range is one of the file as it is stored, whatever its headers call it
-        if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        if headers.get("Content-Encoding", "").strip().lower() not in AS_STORED:
             raise DownloadNetwork("the server encodes the file, though asked not to")
         page = headers.get("Content-Type", "").lower().startswith("text/html")
         page = page and not headers.get("Content-Disposition", "").lower().startswith("attachment")

@@ -27,6 +27,13 @@ HEADER = "X-More: " + "x" * 1000 + "\r\n"
         ("Transfer-Encoding: identity|Content-Length: 5", "Content-Length: 5"),
         ("Transfer-Encoding: gzip, chunked", "Transfer-Encoding: gzip, chunked"),
         ("X: Content-Length: 5|Content-Length: 6", "X: Content-Length: 5|Content-Length: 6"),
+        ("Content-Length: 5 \t|X: y", "Content-Length: 5|X: y"),
+        ("Content-Length: 005", "Content-Length: 5"),
+        ("Content-Length: 05, 5", "Content-Length: 5"),
+        ("Content-Length: +5", "Content-Length: +5"),
+        (f"Content-Length: {'9' * 5000}", f"Content-Length: {'9' * 5000}"),
+        ("Content-Length : 5|Server\t: x", "Content-Length: 5|Server: x"),
+        ("no header|X: y|X y: z| folded|: empty|Y: z| too", "X: y|Y: z| too"),
     ],
 )
 def test_a_length_is_told_as_strict_readers_want_it(told: str, as_wanted: str) -> None:
@@ -39,6 +46,30 @@ def test_a_length_is_told_as_strict_readers_want_it(told: str, as_wanted: str) -
 def test_a_head_whose_lines_end_without_cr_is_one_too() -> None:
     told = b"HTTP/1.1 200 OK\nContent-Length: 5\nX: y\nContent-Length: 5\n\n"
     assert mended(told) == b"HTTP/1.1 200 OK\nContent-Length: 5\r\nX: y\n\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "as_wanted"),
+    [
+        (b"HTTP/1.2 206 X\r\n\r\n", b"HTTP/1.1 206 X\r\n\r\n"),
+        (b"HTTP/1.0 100 X\r\n\r\n", b"HTTP/1.1 100 X\r\n\r\n"),
+        (b"HTTP/1.0 200 X\r\n\r\n", b"HTTP/1.0 200 X\r\n\r\n"),
+    ],
+)
+def test_a_version_is_one_that_strict_readers_know(told: bytes, as_wanted: bytes) -> None:
+    assert mended(told) == as_wanted
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_head_is_passed_on_byte_for_byte() -> None:
+    """An empty line before one is let pass, and what came with it may hold a body."""
+    body = b"\nno header\n: x\nA : b\n"
+    async with (
+        RawWeb(lambda _: b"\r\n" + answer(200, {}, body)) as web,
+        open_session(TRUST) as session,
+        session.get(web.url()) as got,
+    ):
+        assert await got.read() == body
 
 
 @pytest.mark.asyncio

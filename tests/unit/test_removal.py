@@ -62,7 +62,7 @@ def locked(path: Path) -> Iterator[None]:
 def age(path: Path, seconds: float = STALE_S + 60) -> None:
     """Have a file last written so long ago."""
     then_s = time.time() - seconds
-    os.utime(path, (then_s, then_s))
+    os.utime(path, (then_s, then_s), follow_symlinks=False)
 
 
 def test_a_whole_repository_goes_and_no_other(cache: Cache) -> None:
@@ -191,6 +191,30 @@ def test_a_reserved_file_takes_the_room_that_it_takes(cache: Cache) -> None:
     (found,) = removal.partials(cache, ["e" * 64, "f" * 64])
     assert found.path == path
     assert found.size_bytes < 10_000_000
+
+
+def test_what_a_killed_process_had_made_for_a_rename_goes(cache: Cache) -> None:
+    """A link as well as a file; in the repository, where that is on another volume."""
+    hidden, at = cache.root / ".locks" / "moshid", cache.repo_dir(REPO)
+    link, in_snapshot = hidden / "x.1-2.new", at / "snapshots" / NEW / f".{SHARED}.1-2.new"
+    for new in (link, in_snapshot):
+        new.symlink_to(f"../../blobs/{SHARED}")
+    files = [at / "blobs" / f".{SHARED}.1-2.new", at / "refs" / ".ref.1-2.new"]
+    theirs = [at / "blobs" / ".x.1-2.new", at / "snapshots" / NEW / ".own.new"]
+    for new in (*files, *theirs):
+        new.write_bytes(b"half")
+    second = at / "refs" / ".ref.3-4.new"
+    os.link(at / "blobs" / SHARED, second)
+    assert removal.left_aside(cache, REPO) == [], "young"
+    for path in (link, in_snapshot, *files, *theirs, second):
+        age(path)
+    found = [*removal.unwanted_partials(cache, set(), set()), *removal.left_aside(cache, REPO)]
+    assert {f.path for f in found} == {link, in_snapshot, *files}
+    with locked(at / "blobs" / SHARED):
+        assert all(f.remove() for f in found)
+    assert (at / "blobs" / SHARED).exists()
+    assert not link.is_symlink()
+    assert removal.left_aside(cache, OTHER) == []
 
 
 @pytest.mark.parametrize("name", [f"{SHARED}.incomplete", f"{SHARED}.1f2e.incomplete"])

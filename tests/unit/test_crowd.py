@@ -1,0 +1,120 @@
+"""How many connections a server has room for, by whom it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from moshid.downloads.crowd import ALIKE, REFUSALS, REST_FIRST_S, REST_MAX_S, Crowd
+from moshid.downloads.pace import Gate
+from tests.fakes.hand_clock import HandClock
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def crowd(clock: HandClock) -> Crowd:
+    return Crowd(lambda: clock.steady_s)
+
+
+def refuse(crowd: Crowd, *bringing: int) -> None:
+    """One refusal after the other."""
+    for count in bringing:
+        crowd.refused(count)
+
+
+def test_a_server_with_room_for_two_is_asked_for_a_third_ever_more_seldom(
+    crowd: Crowd, clock: HandClock
+) -> None:
+    refuse(crowd, 0, 1, *(REFUSALS - 3) * [2])
+    crowd.gave(2)
+    assert crowd.room is None
+    crowd.refused(2)
+    assert crowd.room == 2
+    asked, rest_s = 0, REST_FIRST_S
+    while rest_s < REST_MAX_S:
+        clock.advance(rest_s - 1)
+        assert crowd.room == 2
+        clock.advance(1)
+        assert crowd.room == 3, "one may ask"
+        crowd.refused(2)
+        asked, rest_s = asked + 1, min(2 * rest_s, REST_MAX_S)
+        assert crowd.room == 2
+        assert crowd.rest_s == rest_s
+    assert asked < 10
+
+
+def test_where_there_is_room_again_all_may_ask(crowd: Crowd, clock: HandClock) -> None:
+    refuse(crowd, *REFUSALS * [2])
+    clock.advance(REST_FIRST_S)
+    crowd.gave(3)
+    assert crowd.room is None
+
+
+def test_a_server_that_slips_now_and_then_has_room(crowd: Crowd) -> None:
+    for _ in range(10 * REFUSALS):
+        crowd.refused(3)
+        crowd.gave(4)
+    assert crowd.room is None
+
+
+def test_a_server_that_counts_requests_in_a_time_says_nothing_of_their_number(
+    crowd: Crowd,
+) -> None:
+    for _ in range(REFUSALS):
+        refuse(crowd, 2, 1, 0, 0)
+        crowd.gave(1)
+        crowd.gave(2)
+    assert crowd.room is None
+    assert REFUSALS - ALIKE == 2
+
+
+def test_where_it_gives_to_nobody_one_asks(crowd: Crowd) -> None:
+    refuse(crowd, *REFUSALS * [0])
+    assert crowd.room == 1
+    crowd.gave(1)
+    assert crowd.room is None
+
+
+def test_a_server_that_has_less_room_than_before_is_believed(
+    crowd: Crowd, clock: HandClock
+) -> None:
+    refuse(crowd, *REFUSALS * [4])
+    clock.advance(REST_FIRST_S)
+    refuse(crowd, 4, *REFUSALS * [2])
+    assert crowd.room == 2
+    assert crowd.rest_s == REST_FIRST_S
+
+
+@pytest.mark.asyncio
+async def test_the_gate_lets_in_as_many_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, loop, later_s = Gate(4), asyncio.get_running_loop(), 0.0
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + later_s)
+    entries: asyncio.Queue[int] = asyncio.Queue()
+    leave = asyncio.Event()
+
+    async def visitor(number: int) -> None:
+        async with gate.slot():
+            entries.put_nowait(number)
+            await leave.wait()
+
+    for _ in range(REFUSALS):
+        gate.refused(2)
+    assert gate.limit == 2
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(visitor(number))
+        assert [await entries.get() for _ in range(2)] == [0, 1]
+        later_s = REST_FIRST_S
+        assert await entries.get() == 2
+        gate.gave(3)
+        assert await entries.get() == 3
+        assert (entries.empty(), gate.limit) == (True, 4)
+        leave.set()
