@@ -16,6 +16,9 @@ REFUSALS: Final = 8
 ALIKE: Final = 6
 """So many of them while as many as ever brought bytes: then that is the number."""
 
+SPAN_S: Final = 10.0
+"""From the first of them to the last; a server that is busy for some seconds may refuse more."""
+
 REST_FIRST_S: Final = 15.0
 REST_MAX_S: Final = 600.0
 """So long nobody beyond that number asks, twice as long each time; then one does."""
@@ -28,6 +31,8 @@ class Crowd:
         self._clock = clock
         self._at: deque[int] = deque(maxlen=REFUSALS)
         """How many brought bytes at each of the last refusals."""
+        self._since_s = 0.0
+        """When the first of them came."""
         self._most: int | None = None
         self._rest_s = 0.0
         self._until_s = 0.0
@@ -53,11 +58,13 @@ class Crowd:
 
     def refused(self, bringing: int) -> bool:
         """It had no room for one more; whether nobody need ask it for a while."""
+        if not self._at:
+            self._since_s = self._clock()
         self._at.append(bringing)
         most = max(self._at)
         if self._most is not None and bringing >= self._most:
             most = self._most
-        elif len(self._at) < REFUSALS or self._at.count(most) < ALIKE:
+        elif not self._is_told(most):
             return False
         if self._most != most:
             self._rest_s = 0.0
@@ -67,3 +74,8 @@ class Crowd:
         self._most, self._until_s = most, self._clock() + self._rest_s
         self._at.clear()
         return True
+
+    def _is_told(self, most: int) -> bool:
+        """Whether the last refusals tell that there is room for so many."""
+        is_long = self._clock() - self._since_s >= SPAN_S
+        return is_long and len(self._at) == REFUSALS and self._at.count(most) >= ALIKE

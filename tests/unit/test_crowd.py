@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from moshid.downloads.crowd import ALIKE, REFUSALS, REST_FIRST_S, REST_MAX_S, Crowd
+from moshid.downloads.crowd import ALIKE, REFUSALS, REST_FIRST_S, REST_MAX_S, SPAN_S, Crowd
 from moshid.downloads.pace import Gate
 from tests.fakes.hand_clock import HandClock
 
@@ -22,16 +22,17 @@ def crowd(clock: HandClock) -> Crowd:
     return Crowd(lambda: clock.steady_s)
 
 
-def refuse(crowd: Crowd, *bringing: int) -> None:
+def refuse(crowd: Crowd, clock: HandClock, *bringing: int, every_s: float = 2.0) -> None:
     """One refusal after the other."""
     for count in bringing:
+        clock.advance(every_s)
         crowd.refused(count)
 
 
 def test_a_server_with_room_for_two_is_asked_for_a_third_ever_more_seldom(
     crowd: Crowd, clock: HandClock
 ) -> None:
-    refuse(crowd, 0, 1, *(REFUSALS - 3) * [2])
+    refuse(crowd, clock, 0, 1, *(REFUSALS - 3) * [2])
     crowd.gave(2)
     assert crowd.room is None
     crowd.refused(2)
@@ -50,7 +51,7 @@ def test_a_server_with_room_for_two_is_asked_for_a_third_ever_more_seldom(
 
 
 def test_where_there_is_room_again_all_may_ask(crowd: Crowd, clock: HandClock) -> None:
-    refuse(crowd, *REFUSALS * [2])
+    refuse(crowd, clock, *REFUSALS * [2])
     clock.advance(REST_FIRST_S)
     crowd.gave(3)
     assert crowd.room is None
@@ -64,18 +65,28 @@ def test_a_server_that_slips_now_and_then_has_room(crowd: Crowd) -> None:
 
 
 def test_a_server_that_counts_requests_in_a_time_says_nothing_of_their_number(
-    crowd: Crowd,
+    crowd: Crowd, clock: HandClock
 ) -> None:
     for _ in range(REFUSALS):
-        refuse(crowd, 2, 1, 0, 0)
+        refuse(crowd, clock, 2, 1, 0, 0)
         crowd.gave(1)
         crowd.gave(2)
     assert crowd.room is None
     assert REFUSALS - ALIKE == 2
 
 
-def test_where_it_gives_to_nobody_one_asks(crowd: Crowd) -> None:
-    refuse(crowd, *REFUSALS * [0])
+def test_a_server_that_is_busy_for_some_seconds_has_room_afterwards(
+    crowd: Crowd, clock: HandClock
+) -> None:
+    refuse(crowd, clock, *5 * REFUSALS * [4], every_s=SPAN_S / (5 * REFUSALS))
+    assert crowd.room is None
+    crowd.gave(5)
+    refuse(crowd, clock, *5 * REFUSALS * [4], every_s=SPAN_S / (5 * REFUSALS))
+    assert crowd.room is None
+
+
+def test_where_it_gives_to_nobody_one_asks(crowd: Crowd, clock: HandClock) -> None:
+    refuse(crowd, clock, *REFUSALS * [0])
     assert crowd.room == 1
     crowd.gave(1)
     assert crowd.room is None
@@ -84,9 +95,9 @@ def test_where_it_gives_to_nobody_one_asks(crowd: Crowd) -> None:
 def test_a_server_that_has_less_room_than_before_is_believed(
     crowd: Crowd, clock: HandClock
 ) -> None:
-    refuse(crowd, *REFUSALS * [4])
+    refuse(crowd, clock, *REFUSALS * [4])
     clock.advance(REST_FIRST_S)
-    refuse(crowd, 4, *REFUSALS * [2])
+    refuse(crowd, clock, 4, *REFUSALS * [2])
     assert crowd.room == 2
     assert crowd.rest_s == REST_FIRST_S
 
@@ -105,14 +116,15 @@ async def test_the_gate_lets_in_as_many_as_there_is_room_for(
             entries.put_nowait(number)
             await leave.wait()
 
-    for _ in range(REFUSALS):
+    for number in range(REFUSALS):
+        later_s = 2.0 * number
         gate.refused(2)
     assert gate.limit == 2
     async with asyncio.TaskGroup() as group:
         for number in range(5):
             group.create_task(visitor(number))
         assert [await entries.get() for _ in range(2)] == [0, 1]
-        later_s = REST_FIRST_S
+        later_s += REST_FIRST_S
         assert await entries.get() == 2
         gate.gave(3)
         assert await entries.get() == 3
