@@ -112,13 +112,17 @@ async def test_speech_through_the_codec_and_the_parrot(
 @pytest.mark.asyncio
 async def test_other_rates_are_resampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rate = 48_000
-    async with rig_on_jack(tmp_path, monkeypatch, rate=rate, period=480) as (server, rig):
-        answer = await rig.start(None, **DEVICE)
-        with JackProbe(server) as probe:
-            # Below 9 kHz, so that 24 kHz can carry it all.
-            tone = np.convolve(noise(2.0, rate), np.hanning(24) / 12, mode="same").astype("f4")
-            heard = await speak(probe, tone)
-        stats = await rig.worker.call("stop")
+    # Below 9 kHz, so that 24 kHz can carry it all.
+    tone = np.convolve(noise(2.0, rate), np.hanning(24) / 12, mode="same").astype("f4")
+    for attempt in range(TRIES):
+        (folder := tmp_path / str(attempt)).mkdir()
+        async with rig_on_jack(folder, monkeypatch, rate=rate, period=480) as (server, rig):
+            answer = await rig.start(None, **DEVICE)
+            with JackProbe(server) as probe:
+                heard = await speak(probe, tone)
+            stats = await rig.worker.call("stop")
+        if not stats["underruns"]:  # a busy machine makes one now and then
+            break
     assert answer["sample_rate"] == rate
     lag = lag_samples(tone, heard)
     assert lag / rate < 0.16
