@@ -63,6 +63,8 @@ def find_links(path: str) -> list[range]:
             if is_begin and not was_begin:
                 begins.append(at)
             was_begin = is_begin
+    if not begins:  # a station that was recorded from its middle on
+        return []
     ends = [*begins[1:], Path(path).stat().st_size]
     return [range(*part) for part in zip(begins, ends, strict=True)]
 

@@ -30,18 +30,13 @@ print(json.dumps({
 SOUND_PROBE: Final = """
 import json
 import sounddevice as sd
-devices = []
-for api in sd.query_hostapis():
-    for index in api["devices"]:
-        try:
-            devices.append(sd.query_devices(index))
-        except UnicodeDecodeError:  # as the audio worker does
-            pass
+from moshid.audio.device_list import offered
+devices = offered()
 print(json.dumps({
     "version": sd.get_portaudio_version()[1].split(",")[0],
     "apis": [api["name"] for api in sd.query_hostapis()],
-    "inputs": [d["name"] for d in devices if d["max_input_channels"] > 0],
-    "outputs": [d["name"] for d in devices if d["max_output_channels"] > 0],
+    "inputs": [d["name"] for d in devices["input"]],
+    "outputs": [d["name"] for d in devices["output"]],
 }))
 """
 

@@ -91,3 +91,11 @@ def test_a_link_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     path.write_bytes(link(400, "VORBIS") + spoilt)
     with pytest.raises(BadAudioFile, match="cannot be read on"):
         read_all(path)
+
+
+def test_one_without_a_beginning_is_refused_in_the_library_s_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    whole = link(400, "VORBIS")
+    path.write_bytes(whole[whole.index(b"OggS", 1) :])
+    with pytest.raises(BadAudioFile, match="no sound file that can be read: Error opening"):
+        read_all(path)
