@@ -116,6 +116,8 @@ class WorkerProcess:
         except TimeoutError as e:
             raise WorkerDied(f"the {self.name} worker did not answer {method!r}") from e
         except OSError as e:
+            # Its end is closed before its exit is noticed: what it is told now tells no lies.
+            await asyncio.wait({self.exited}, timeout=timeout_s)
             raise WorkerDied(f"the {self.name} worker is gone") from e
         finally:
             self._pending.pop(call_id, None)

@@ -21,6 +21,7 @@ from moshid.audio.service import AudioService
 from moshid.errors import AudioWorkerDied, BadAudioFile, BadCheckpoint, NoTalk, TalkBusy
 from moshid.events import Bus
 from tests.fakes.audio_rig import DEMO_CODEC, make_speech
+from tests.fakes.deaths import kill_unnoticed
 from tests.fakes.parrot_peer import DELAY_FRAMES, ParrotPeer
 
 TIMEOUT_S = 60.0
@@ -178,15 +179,22 @@ async def test_a_worker_that_stands_still_for_long_is_told_to_the_talk(tmp_path:
     assert not is_running(pid)
 
 
+@pytest.mark.parametrize(
+    "leaves", [pytest.param(True, id="leaves"), pytest.param(False, id="left")]
+)
 @pytest.mark.asyncio
 async def test_a_spare_that_leaves_as_a_talk_between_files_begins_is_replaced(
-    tmp_path: Path,
+    tmp_path: Path, leaves: bool
 ) -> None:
     """As one does whose devices have changed this very moment."""
     make_speech(tmp_path / "in.wav")
     listener = Listener()
     async with audio_service(tmp_path) as service:
-        os.kill(await spare_pid(service), signal.SIGKILL)  # which the service has not noticed yet
+        pid = await spare_pid(service)
+        if leaves:
+            os.kill(pid, signal.SIGKILL)  # which the service has not noticed yet
+        else:
+            kill_unnoticed(pid)
         params = talk_of("a", tmp_path, engine="echo", fast=True)
         await service.start_talk(params, None, None, listener)
         ended = await listener.wait_for("ended")

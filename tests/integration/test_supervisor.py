@@ -20,6 +20,7 @@ from moshid import supervisor
 from moshid.errors import BadCheckpoint, WorkerDied
 from moshid.settings import Settings
 from moshid.supervisor import WorkerProcess
+from tests.fakes.deaths import kill_unnoticed
 
 ECHO = "tests.fakes.echo_worker"
 
@@ -89,6 +90,16 @@ async def test_death_fails_the_waiting_call(worker: WorkerProcess) -> None:
     assert await worker.exited == -signal.SIGKILL
     with pytest.raises(WorkerDied):
         await worker.call("echo")
+
+
+@pytest.mark.asyncio
+async def test_a_call_to_one_whose_death_is_not_noticed_yet_fails_once_it_is(
+    worker: WorkerProcess,
+) -> None:
+    kill_unnoticed(worker.pid)
+    with pytest.raises(WorkerDied, match="is gone"):
+        await worker.call("echo")
+    assert not worker.alive
 
 
 @pytest.mark.asyncio
