@@ -9,7 +9,7 @@ CACHE ?= .cache
 STAMP := $(VENV)/.installed
 NEWEST_HUB := $(CACHE)/newest-hub/.installed
 
-.PHONY: demo test setup setup-demo packages lint types imports tests tests-of-sound tests-of-the-rest lock clean
+.PHONY: demo test setup setup-demo packages lint types imports tests tests-of-sound tests-of-the-rest tests-alone lock clean
 
 demo: setup-demo ## download, load and talk with the demo model; report and picture in demo-out/
 	$(BIN)/moshid demo --out demo-out
@@ -52,13 +52,28 @@ SOUND := $(filter-out $(UNPACED),$(wildcard tests/integration/test_audio_*.py)) 
   $(addprefix tests/integration/,test_demo_run.py test_journey.py test_journey_devices.py)
 
 tests: setup # not by "&": the shell lets what it puts into the background ignore SIGQUIT
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 tests-of-sound tests-of-the-rest
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(HALVES) \
+	  || $(MAKE) --no-print-directory tests-alone
+
+HALVES := tests-of-sound tests-of-the-rest
+REMEMBERED = -o cache_dir=$(abspath $(CACHE))/$@
+ENDED = ; code=$$?; echo $$code > $(CACHE)/$@.ended; exit $$code
 
 tests-of-sound: # one after the other, in a process of their own: see faulthandler_timeout
-	$(BIN)/pytest -n 1 $(SOUND)
+	$(BIN)/pytest -n 1 $(REMEMBERED) $(SOUND) $(ENDED)
 
 tests-of-the-rest:
-	nice -n 10 $(BIN)/pytest -n 4 --dist worksteal $(SOUND:%=--ignore=%)
+	nice -n 10 $(BIN)/pytest -n 4 --dist worksteal $(REMEMBERED) $(SOUND:%=--ignore=%) $(ENDED)
+
+tests-alone: ## what failed beside others, once more with the machine to itself; up to the first that fails again
+	@for half in $(HALVES); do \
+	  case $$(cat $(CACHE)/$$half.ended) in \
+	    0) ;; \
+	    1) echo "Failed in $$half, now alone:"; \
+	       $(BIN)/pytest -o cache_dir=$(abspath $(CACHE))/$$half -v -x --last-failed --last-failed-no-failures none || exit 1;; \
+	    *) echo "$$half did not come to its end"; exit 1;; \
+	  esac; \
+	done
 
 lock: ## make the locks again, of pyproject.toml and of tests/newest_hub.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
