@@ -42,7 +42,7 @@ AS_STORED: Final = frozenset(
 SIZE_MAX: Final = 1 << 60
 
 _CONTENT_RANGE = re.compile(
-    r"bytes *[ =:] *(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
+    r"(?:bytes *[ =:] *)?(\d{1,19}) *- *(\d{1,19}) */ *(\d+|\*)", re.IGNORECASE | re.ASCII
 )
 _RATELIMIT_T = re.compile(r"(?:^|[;,\s])t=(\d+)")
 

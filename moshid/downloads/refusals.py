@@ -23,6 +23,9 @@ told apart elsewhere."""
 EMPTY: Final = frozenset({204, 205, 304})
 """Statuses of answers that hold nothing of a file; nobody asked whether it has changed."""
 
+OF_RANGES: Final = frozenset({400, 403, 405, 406, 412, 417, 501})
+"""Statuses by which servers refuse a part of what they give as a whole."""
+
 
 @dataclass(slots=True)
 class Refusals:

@@ -15,7 +15,7 @@ class RemoteFile:
     """A file on the Hub: its digest, its size in bytes, and where its bytes are at the moment.
     ``asked``: the address that leads there, each time anew;
     ``origin``: the endpoint that said so, where there are several; ``encoding``: what the bytes are
-    called there, though they are the file."""
+    called there, though they are the file; ``ranges``: whether parts of it are given."""
 
     path: str
     commit: str
@@ -25,6 +25,7 @@ class RemoteFile:
     asked: str
     origin: str = ""
     encoding: str = ""
+    ranges: bool = True
 
 
 class Resized(Exception):

@@ -232,6 +232,8 @@ class Source:
         return await self._over(found)
 
     async def _over(self, found: RemoteFile) -> Link:
+        if not found.ranges:
+            self.no_ranges, self._wholes = True, WHOLES_MAX
         url = found.asked if self._once.is_so else found.location
         headers = await self._hub.headers(url, found.origin)
         return Link(url, headers, found.origin, self._hub.clock(), found.encoding)

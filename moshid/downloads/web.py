@@ -7,6 +7,7 @@ to tell no more than a length; nothing is sent that proves who asks.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from moshid.downloads.engine import Engine
 from moshid.downloads.hub import Absent, Listing, RemoteFile
 from moshid.downloads.ledger import Ledger
 from moshid.downloads.redirects import REDIRECTS, get
-from moshid.downloads.refusals import EMPTY, FINAL, Refusals
+from moshid.downloads.refusals import EMPTY, FINAL, OF_RANGES, Refusals
 from moshid.downloads.unreached import unreached
 from moshid.errors import (
     DownloadError,
@@ -39,6 +40,16 @@ COUNTED_BYTES_MAX: Final = 4 << 30
 """A file whose size nobody tells is read through and counted, up to so many bytes."""
 
 HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"moshid/{__version__}"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a server tells of a file, as in ``RemoteFile``."""
+
+    size: int
+    location: str
+    encoding: str
+    ranges: bool
 
 
 class WebHub:
@@ -58,16 +69,16 @@ class WebHub:
         if self._engine.offline:
             raise DownloadOffline(f"HF_HUB_OFFLINE is set, and {self._output} is not there")
         try:
-            size, location, encoding = await self._ask(repo)
+            found = await self._ask(repo)
         except TimeoutError as e:
             raise DownloadNetwork(f"the server does not answer for {repo}") from e
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise self._failed(repo, e) from e
         self._refusals.over(repo)
-        if not size and whole_hasher(revision, 0).hexdigest() != revision:
+        if not found.size and whole_hasher(revision, 0).hexdigest() != revision:
             raise DownloadNetwork("the server says that the file is empty, which it is not")
-        asked = str(sendable(repo))
-        return RemoteFile(path, revision, revision, size, location, asked, encoding=encoding)
+        asked, told = str(sendable(repo)), asdict(found)
+        return RemoteFile(path=path, commit=revision, etag=revision, asked=asked, **told)
 
     async def config(self, _file: RemoteFile, _repo: str) -> dict[str, Any] | None:
         """There is none."""
@@ -91,15 +102,15 @@ class WebHub:
         known = await self._engine.ledger.call(Ledger.is_checked, str(self._output), *identity)
         return stat.st_size if known else None
 
-    async def _ask(self, url: str) -> tuple[int, str, str]:
-        """Size, where the bytes are at the moment, and how they are said to be encoded: by asking
-        for the first one, or, where that is refused or brings no size, for all."""
+    async def _ask(self, url: str) -> _Told:
+        """By asking for the first byte, or, where that is refused or brings no size, for all."""
+        refused = False
         async with asyncio.timeout(ASK_TIMEOUT_S) as watchdog:
             for asked in ({"Range": "bytes=0-0"}, {}):
-                headers = HEADERS | asked
-                async with await get(self._engine.session, str(sendable(url)), headers) as answer:
+                async with await self._get(url, asked) as answer:
                     size = _size_told(answer)
                     if asked and _is_in_doubt(answer.status, size):
+                        refused = answer.status in OF_RANGES
                         answer.close()
                         continue
                     self._refuse(answer, url, size)
@@ -107,8 +118,19 @@ class WebHub:
                         size = await _count(answer, watchdog)
                     answer.close()
                     encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-                    return size, str(answer.url), encoding
+                    ranges = not (refused and size > 1 and await self._refuses_ranges(url, size))
+                    return _Told(size, str(answer.url), encoding, ranges)
         raise AssertionError("the second answer is taken or refused")
+
+    async def _refuses_ranges(self, url: str, size: int) -> bool:
+        """Whether parts are refused, where the first byte was and the whole was not: once more, or
+        it was a slip; and another part, or it is only that one."""
+        async with await self._get(url, {"Range": f"bytes={size // 2}-{size - 1}"}) as answer:
+            answer.close()
+            return answer.status in OF_RANGES
+
+    async def _get(self, url: str, asked: dict[str, str]) -> aiohttp.ClientResponse:
+        return await get(self._engine.session, str(sendable(url)), HEADERS | asked)
 
     def _refuse(self, answer: aiohttp.ClientResponse, url: str, size: int | None) -> None:
         """Raise unless the answer is the file, as far as one can see."""
@@ -185,7 +207,8 @@ def _size_told(answer: aiohttp.ClientResponse) -> int | None:
 def _is_in_doubt(status: int, size: int | None) -> bool:
     """Whether an answer to the question for the first byte leaves the size open: a 200 of one byte
     is that byte, perhaps."""
-    return size == 1 if status in (200, AS_200) else size is None and status in (206, 416)
+    doubtful = status in (206, 416) or status in OF_RANGES
+    return size == 1 if status in (200, AS_200) else size is None and doubtful
 
 
 async def _count(answer: aiohttp.ClientResponse, watchdog: asyncio.Timeout) -> int:
