@@ -190,10 +190,10 @@ class Intake:
                 before, news = landing.at, News(landing, self._arrived)
                 errand = Errand(
                     *(landing, self.partial, watch, most_bytes, self.hop_bytes),
-                    asked_s=watch.stalls.clock(),
                     tell=news.post,
                     may_go_on=lambda: not self._is_full(landing) and self.allowance.free,
                 )
+                watch.rest()
                 try:
                     ended = await self.engine.on_line(siphon.hop, errand)
                 finally:

@@ -46,15 +46,14 @@ class ReadsUpTo(Protocol):
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What a thread is to bring: up to ``most_bytes`` of a landing, in steps of up to
-    ``step_bytes``. After each it calls ``tell``, and asks whether it ``may_go_on``. ``asked_s``:
-    when it was asked for, by the clock of ``watch``."""
+    ``step_bytes``. After each it calls ``tell``, and asks whether it ``may_go_on``. ``watch`` rests
+    until it is begun: threads are few, and a disk may hold them all."""
 
     landing: Landing
     partial: Partial
     watch: Watch
     most_bytes: int
     step_bytes: int
-    asked_s: float
     tell: Callable[[], None]
     may_go_on: Callable[[], bool]
 
@@ -97,8 +96,7 @@ class Siphon:
         Raises:
             OSError: the disk cannot take it. What the network does ends the catch.
         """
-        watch = errand.watch
-        watch.forgive(watch.stalls.clock() - errand.asked_s)  # it had to wait for a thread
+        errand.watch.listen()
         left_bytes, until_s, ended = errand.most_bytes, time.monotonic() + LOOK_S, False
         while not ended and (step := errand.landing.claim(min(left_bytes, errand.step_bytes))):
             count, ended = self._catch(errand, step)

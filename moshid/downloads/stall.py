@@ -125,6 +125,7 @@ class Watch:
     since_s: float
     fresh_bytes: int = 0
     listening: bool = True
+    _rested_s: float = field(init=False, default=0.0)
     asked_dead_s: float = field(init=False)
     """How long the line had been dead when it asked: what was sent then is lost, though the line be
     back by now."""
@@ -164,15 +165,26 @@ class Watch:
         if self.fresh_bytes >= DRIP_BYTES:
             self._moved()
 
+    def rest(self) -> None:
+        """Nobody listens from now on."""
+        self._rested_s, self.listening = self.stalls.clock(), False
+
+    def listen(self) -> None:
+        """Somebody does again. What has come meanwhile is yet to be seen: nobody can say that the
+        line was dead."""
+        now_s = self.stalls.clock()
+        self.since_s += now_s - self._rested_s
+        self.stalls.moved_s = max(self.stalls.moved_s, now_s)
+        self.listening = True
+
     @contextmanager
     def resting(self) -> Iterator[None]:
         """Nobody listens meanwhile."""
-        began_s, self.listening = self.stalls.clock(), False
+        self.rest()
         try:
             yield
         finally:
-            self.listening = True
-            self.since_s += self.stalls.clock() - began_s
+            self.listen()
 
     def stalled(self) -> None:
         """It was given up. Where nothing comes at all, patience brings nothing."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
 
 from moshid.downloads.allowance import Unlimited
+from moshid.downloads.disk import DiskPool
 from moshid.downloads.intake import Intake
 from moshid.downloads.landing import ChunkLanding
 from moshid.downloads.profiles import Profile
-from moshid.downloads.siphon import HEAD_BYTES, ReadsUpTo
+from moshid.downloads.siphon import HEAD_BYTES, Errand, ReadsUpTo
 from moshid.downloads.stall import Stalls
 from moshid.downloads.states import JobState
 from moshid.events import Bus
@@ -27,6 +29,9 @@ from tests.integration.test_downloads import assert_in_cache
 from tests.unit.test_whole import Fetch, fetching
 
 pytestmark = pytest.mark.asyncio
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 WEIGHTS = "model.safetensors"
 SIZE = 20_000_001
@@ -152,6 +157,29 @@ async def take(
         await intake.take([landing], answer, chunk.range, limits.watch(lambda: False))
     rounds.cancel()
     return chunk.size
+
+
+class Watched(DiskPool):
+    """Whether somebody listened to each connection when a thread was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.listened: list[bool] = []
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self.listened += [a.watch.listening for a in args if isinstance(a, Errand)]
+        return await super().run(work, *args, **kwargs)
+
+
+async def test_while_it_waits_for_a_thread_the_line_is_not_to_blame(tmp_path: Path) -> None:
+    """A disk that takes nothing for a while holds all of them."""
+    make_repo(tmp_path / "hub", SIZE)
+    async with FaultHub(tmp_path / "hub") as hub, fetching(tmp_path, SIZE, 16 * MIB) as fetch:
+        threads = Watched()
+        await take(replace(fetch, engine=replace(fetch.engine, lines=threads)), hub, Unlimited())
+        threads.close()
+    assert threads.listened
+    assert not any(threads.listened)
 
 
 class Counting(Unlimited):

@@ -104,6 +104,19 @@ def test_nobody_is_blamed_while_nobody_listens(clock: Clock) -> None:
     assert watch.is_over
 
 
+def test_while_nobody_listens_the_line_does_not_die(clock: Clock) -> None:
+    """A disk that takes nothing for a while says nothing of it."""
+    stalls = Stalls(MOST_S, clock)
+    watch = stalls.watch(lambda: True)
+    watch.answered()
+    watch.took(DRIP_BYTES)
+    watch.rest()
+    clock.now_s += 10 * DEAD_S
+    watch.listen()
+    assert stalls.dead_s == 0
+    assert not watch.is_over
+
+
 def test_who_keeps_all_others_waiting_is_dropped_sooner(clock: Clock) -> None:
     patient, hurried = watch_of(clock), watch_of(clock, hurry=True)
     for watch in (patient, hurried):
