@@ -25,6 +25,7 @@ import soundfile
 from moshid.audio.file_formats import FORMATS, Writer, open_writer
 from moshid.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshid.audio.ring import Samples
+from moshid.audio.write_behind import WriteBehind
 from moshid.errors import OUT_FILE, BadAudioFile
 
 
@@ -35,9 +36,14 @@ class FileSink:
     late_frames = 0
     drift_ppm = None
 
-    def __init__(self, path: str) -> None:
-        """Raises BadAudioFile when it cannot be made, or its extension says no known format."""
+    def __init__(self, path: str, *, may_wait: bool = True) -> None:
+        """``may_wait``: whether the caller may be kept waiting by a slow disk (not at real time).
+
+        Raises:
+            BadAudioFile: it cannot be made, or its extension says no known format.
+        """
         self._path = path
+        self._may_wait = may_wait
         self._form = _form(path)
         self._fd, self._is_new = _open(path)
         self._writer: Writer | None = None
@@ -62,7 +68,7 @@ class FileSink:
         self._started = True
 
     def too_late(self, position: int, now_ns: int) -> bool:  # noqa: ARG002
-        """Never: a file waits."""
+        """Never: a file takes it at any time."""
         return False
 
     def play(self, pcm: Samples, position: int, now_ns: int) -> int:
@@ -106,10 +112,11 @@ class FileSink:
     def _begin(self) -> Writer:
         """Empty the file, and write its header."""
         try:
-            self._writer = open_writer(self._fd, self._path, self._form)
+            writer = open_writer(self._fd, self._path, self._form)
         except OSError as e:
             self._fd = -1
             raise _unwritable(self._path, e) from e
+        self._writer = writer if self._may_wait else WriteBehind(writer)
         return self._writer
 
     def _write(self, writer: Writer, pcm: Samples) -> None:

@@ -108,7 +108,9 @@ def _open_source(params: Start, path: str, tail_frames: int) -> Source:
 def _open_sink(params: Start, path: str) -> Sink:
     from moshid.audio.file_sink import FileSink
 
-    return PipeSink(path, fast=params.fast) if is_pipe(path) else FileSink(path)
+    if is_pipe(path):
+        return PipeSink(path, fast=params.fast)
+    return FileSink(path, may_wait=params.fast)
 
 
 def find_devices(params: Start | Find) -> tuple[Device | None, Device | None]:
