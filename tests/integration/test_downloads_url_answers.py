@@ -217,6 +217,28 @@ async def test_a_part_that_is_refused_once_is_asked_for_again(tmp_path: Path) ->
     assert sum(a.range is None for a in web.seen) == 1, "only the size is asked for without a range"
 
 
+async def test_ranges_that_are_refused_once_some_were_given_are_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    """As by a server that says 403 to one connection too many."""
+    given = 0
+    refusing = [True, True, False, True]  # a part, the first byte, the whole, another part
+
+    def crowded(asked: Asked) -> bytes:
+        nonlocal given
+        if given < 3 or not refusing:
+            given += asked.range is not None
+            return part(asked)
+        return answer(403) if refusing.pop(0) else part(asked)
+
+    async with RawWeb(crowded) as web, running(service_at(tmp_path)) as service:
+        output = str(place(tmp_path))
+        job, _ = await service.urls.start(web.url(), RIGHT, output, workers=1)
+        assert (await service.wait(job.id)).state is JobState.DONE
+    assert refusing == []
+    assert [a.range for a in web.seen].count(None) == 1, "only the size is asked for so"
+
+
 async def test_what_came_before_a_body_was_cut_is_kept(tmp_path: Path) -> None:
     sent_bytes = 0
 
