@@ -106,7 +106,7 @@ class Source:
         self._misses = Misses()
         self._return_s = 0.0
         self._bringing = 0
-        self._gave_range = False
+        self._named = False
         self.no_ranges = False
         """Whether the server refuses all that asks for a range."""
         self.givers = Givers(self._hub, path)
@@ -125,7 +125,6 @@ class Source:
     def gave(self, link: Link, *, whole: bool) -> None:
         """The server answered a range with the whole file, or as it should."""
         self._once.gave(link)
-        self._gave_range |= not whole
         self._wholes = self._wholes + 1 if whole else 0
         self._resized = self._misplaced = 0
 
@@ -234,8 +233,9 @@ class Source:
         return await self._over(found)
 
     async def _over(self, found: RemoteFile) -> Link:
-        if not found.ranges and not self._gave_range:  # later it is one connection too many
+        if not found.ranges and not self._named:  # later it may be one connection too many
             self.no_ranges, self._wholes = True, WHOLES_MAX
+        self._named = True
         url = found.asked if self._once.is_so else found.location
         headers = await self._hub.headers(url, found.origin)
         return Link(url, headers, found.origin, self._hub.clock(), found.encoding)

@@ -123,11 +123,15 @@ class WebHub:
         raise AssertionError("the second answer is taken or refused")
 
     async def _refuses_ranges(self, url: str, size: int) -> bool:
-        """Whether parts are refused, where the first byte was and the whole was not: once more, or
-        it was a slip; and another part, or it is only that one."""
-        async with await self._get(url, {"Range": f"bytes={size // 2}-{size - 1}"}) as answer:
-            answer.close()
-            return answer.status in OF_RANGES
+        """Whether parts are refused, where the first byte was and the whole was not: another part,
+        or it is only that one; and all in turns, or it is only the moment."""
+        part = {"Range": f"bytes={size // 2}-{size - 1}"}
+        for asked in (part, {}, part):
+            async with await self._get(url, asked) as answer:
+                answer.close()
+                if (answer.status in OF_RANGES) is not bool(asked):
+                    return False
+        return True
 
     async def _get(self, url: str, asked: dict[str, str]) -> aiohttp.ClientResponse:
         return await get(self._engine.session, str(sendable(url)), HEADERS | asked)

@@ -201,28 +201,31 @@ async def test_the_file_arrives(tmp_path: Path, handler: Callable[[Asked], bytes
         assert sum(a.range is not None for a in web.seen) > 2, "other parts are given"
 
 
-async def test_a_part_that_is_refused_once_is_asked_for_again(tmp_path: Path) -> None:
-    refused = False
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_parts_that_are_refused_at_first_are_asked_for_again(
+    tmp_path: Path, refusals: int
+) -> None:
+    left = refusals
 
     def slipping(asked: Asked) -> bytes:
-        nonlocal refused
-        if asked.range and not refused:
-            refused = True
+        nonlocal left
+        if asked.range and left:
+            left -= 1
             return answer(400)
         return part(asked)
 
     async with RawWeb(slipping) as web, running(service_at(tmp_path)) as service:
         job, _ = await service.urls.start(web.url(), RIGHT, str(place(tmp_path)))
         assert (await service.wait(job.id)).state is JobState.DONE
-    assert sum(a.range is None for a in web.seen) == 1, "only the size is asked for without a range"
+    assert sum(a.range is None for a in web.seen) == refusals, "only the questions are without one"
 
 
-async def test_ranges_that_are_refused_once_some_were_given_are_asked_for_again(
+async def test_ranges_that_are_refused_in_mid_job_are_asked_for_again(
     tmp_path: Path,
 ) -> None:
     """As by a server that says 403 to one connection too many."""
     given = 0
-    refusing = [True, True, False, True]  # a part, the first byte, the whole, another part
+    refusing = [True, True, False, True, False, True]  # a part, then whatever is asked for
 
     def crowded(asked: Asked) -> bytes:
         nonlocal given
@@ -236,7 +239,7 @@ async def test_ranges_that_are_refused_once_some_were_given_are_asked_for_again(
         job, _ = await service.urls.start(web.url(), RIGHT, output, workers=1)
         assert (await service.wait(job.id)).state is JobState.DONE
     assert refusing == []
-    assert [a.range for a in web.seen].count(None) == 1, "only the size is asked for so"
+    assert [a.range for a in web.seen].count(None) == 2, "none but those of the questions"
 
 
 async def test_what_came_before_a_body_was_cut_is_kept(tmp_path: Path) -> None:
