@@ -116,7 +116,8 @@ class WorkerProcess:
         except TimeoutError as e:
             raise WorkerDied(f"the {self.name} worker did not answer {method!r}") from e
         except OSError as e:
-            # Its end is closed before its exit is noticed: what it is told now tells no lies.
+            # Its end is closed before its exit is noticed, and "gone" is to mean that it is.
+            del self._pending[call_id]
             await asyncio.wait({self.exited}, timeout=timeout_s)
             raise WorkerDied(f"the {self.name} worker is gone") from e
         finally:

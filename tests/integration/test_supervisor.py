@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -94,12 +95,14 @@ async def test_death_fails_the_waiting_call(worker: WorkerProcess) -> None:
 
 @pytest.mark.asyncio
 async def test_a_call_to_one_whose_death_is_not_noticed_yet_fails_once_it_is(
-    worker: WorkerProcess,
+    worker: WorkerProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     kill_unnoticed(worker.pid)
     with pytest.raises(WorkerDied, match="is gone"):
         await worker.call("echo")
     assert not worker.alive
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 @pytest.mark.asyncio
