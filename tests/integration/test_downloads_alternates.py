@@ -99,7 +99,7 @@ async def test_an_alternate_that_is_of_no_use_is_passed_over(
     ):
         job = await fetch(tmp_path, hub.endpoint, [useless.endpoint, mirror.endpoint])
         assert (job.state, job.chunks_corrupt) == (JobState.DONE, 0)
-        assert 4 <= mirror.seen["range"] <= 6, "each chunk; a busy machine looks like a stalled line"
+        assert 4 <= mirror.seen["range"] <= 6, "each chunk; a busy machine looks stalled"
         assert useless.seen["HEAD"] <= 2, "it is not asked again and again"
     named = [r for r in caplog.records if getattr(r, "endpoint", "") == useless.endpoint]
     assert [r.levelno for r in named] == [logging.WARNING]
