@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Final
 
-from moshid import worker_log
+from moshid import threads, worker_log
 from moshid.settings import Settings
 
 ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
@@ -17,7 +17,12 @@ product by spinning, on a core that another worker needs."""
 
 
 async def execute(module: str, settings: Settings, fd: int) -> asyncio.subprocess.Process:
-    """``python -m module fd log_level``, its standard error in a pipe."""
+    """``python -m module fd log_level``, its standard error in a pipe.
+
+    Raises:
+        OSError: the system gives no more processes, threads or descriptors.
+    """
+    threads.check_room_for_process()
     # The mask is inherited: a Ctrl-C in the terminal would reach it before it ignores that itself.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 
+from moshid import threads
 from moshid.downloads.states import ACTIVE
 from moshid.events import Bus, Subscription
 
@@ -115,6 +116,7 @@ class Child:
 
     async def _start(self) -> asyncio.subprocess.Process | None:
         try:
+            threads.check_room_for_process()
             return await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,

@@ -14,12 +14,12 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from moshid.downloads.buffers import BLOCK_BYTES
 from moshid.errors import PartialLocked
+from moshid.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,23 +39,31 @@ _DIRECT_FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, 
 
 
 class DiskPool:
-    """Runs blocking work in threads. A cancelled caller still waits for its thread, which holds
-    buffers and a descriptor that must not be closed under it."""
+    """Runs blocking work in threads; one is there from the beginning. A cancelled caller waits for
+    its thread, which holds buffers and a descriptor that must not be closed under it."""
 
     def __init__(
         self, threads: int | None = None, *, name: str = "disk", modest: bool = True
     ) -> None:
         """``modest``: on Linux, where a thread has a niceness of its own, let others go first: the
         event loop, which answers clients, and the whole-file hash, which nothing can overtake."""
-        self._pool = ThreadPoolExecutor(
+        self.given = 0
+        """How often it was given something to do."""
+        self._pool = Threads(
             threads or min(8, (os.cpu_count() or 2) + 2),
             thread_name_prefix=name,
             initializer=_be_modest if modest else None,
         )
+        self._pool.submit(int)
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """``work()`` in a thread; nobody waits for it."""
+        self._pool.submit(work)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``work(*args)`` in a thread."""
         loop = asyncio.get_running_loop()
+        self.given += 1
         doing, waiter = self._pool.submit(work, *args, **kwargs), loop.create_future()
         cancelled: asyncio.CancelledError | None = None
 

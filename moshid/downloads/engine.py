@@ -33,13 +33,15 @@ HEADER_BYTES_MAX: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The shared parts. ``tallies``: the folder of the jobs' tallies; ``boot_id``: changes when the
+    """The shared parts. ``tallies``: the folder of the jobs' tallies, and ``counts`` the one thread
+    that is at them; ``boot_id``: changes when the
     machine starts anew; ``rng``: for jitter; ``shelf`` and ``hub``: the cache and the Hub, unless
     ``site`` gave the job others."""
 
     disk: DiskPool
     lines: DiskPool
     hashes: DiskPool
+    counts: DiskPool
     ledger: LedgerThread
     shelf: Shelf
     hub: Hub

@@ -78,7 +78,8 @@ async def open_engine(
         await ledger.open(settings.ledger)
         disk, lines = DiskPool(), DiskPool(LINE_THREADS, name="line")
         hashes = DiskPool(2, name="hash", modest=False)
-        for pool in (disk, lines, hashes):
+        counts = DiskPool(1, name="tally")
+        for pool in (disk, lines, hashes, counts):
             stack.push_async_callback(asyncio.to_thread, pool.close)
         rng = random.Random(parts.seed)
         hub = _hub(place, settings.download_endpoints, cache, rng, stack)
@@ -88,6 +89,7 @@ async def open_engine(
             disk=disk,
             lines=lines,
             hashes=hashes,
+            counts=counts,
             ledger=ledger,
             shelf=cache,
             hub=hub,

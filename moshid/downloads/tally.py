@@ -2,7 +2,8 @@
 
 The ledger's count goes down with the bytes it vouches for; what came after the last commit is gone
 with the process, and has to come again. What is in the page cache outlives the process (though not
-a power cut), so that the job can say how much that was.
+a power cut), so that the job can say how much that was. A thread writes it: a disk that stands
+still holds up nobody who counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 _COUNT = struct.Struct("<Q")
@@ -17,10 +19,15 @@ _COUNT = struct.Struct("<Q")
 log = logging.getLogger(__name__)
 
 
-class Tally:
-    """One count in one file."""
+def _now(write: Callable[[], None]) -> None:
+    write()
 
-    def __init__(self, path: Path) -> None:
+
+class Tally:
+    """One count in one file, written a moment after it is set; the latest stands for all before.
+    ``soon``: lets a write be done, one after the other."""
+
+    def __init__(self, path: Path, soon: Callable[[Callable[[], None]], object] = _now) -> None:
         """Open or make the file. Blocking, briefly.
 
         Raises:
@@ -34,8 +41,9 @@ class Tally:
             os.close(self._fd)
             raise
         self._count: int = _COUNT.unpack(content)[0] if len(content) == _COUNT.size else 0
-        self._complained = False
-        self.count = self._count  # takes its room now
+        self._complained = self._due = False
+        self._soon = soon
+        self._write()  # takes its room now
 
     @property
     def count(self) -> int:
@@ -45,13 +53,19 @@ class Tally:
     @count.setter
     def count(self, number: int) -> None:
         self._count = number
+        if not self._due:
+            self._due = True
+            self._soon(self._write)
+
+    def close(self) -> None:
+        """Close, behind the last write; the file stays."""
+        os.close(self._fd)
+
+    def _write(self) -> None:
+        self._due = False  # before it looks: what is set later is written again
         try:
-            os.pwrite(self._fd, _COUNT.pack(number), 0)
+            os.pwrite(self._fd, _COUNT.pack(self._count), 0)
         except OSError as e:  # it is a count, and no reason to end a download
             if not self._complained:
                 self._complained = True
                 log.warning("a job's count of bytes cannot be kept: %s", e)
-
-    def close(self) -> None:
-        """Close; the file stays."""
-        os.close(self._fd)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from moshid import threads
 from moshid.downloads.disk import Partial
 from moshid.downloads.profiles import Profile
 from moshid.downloads.source import Link
@@ -49,6 +50,7 @@ async def helper(
 async def _start(partial: Partial) -> asyncio.subprocess.Process:
     command = (sys.executable, "-m", CHILD, str(partial.fd))
     try:
+        threads.check_room_for_process()
         return await asyncio.create_subprocess_exec(
             *command,
             pass_fds=(partial.fd,),

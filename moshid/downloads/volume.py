@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from moshid.errors import DiskFull, DownloadError, MoshidError, VolumeMissing
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE: Final = frozenset(
     {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EIO, errno.ENOTCONN}
 )
@@ -26,6 +26,8 @@ CACHE_HINT: Final = "Check the folder that HF_HUB_CACHE names: does it exist, ma
 _HINTS: Final = {
     errno.EFBIG: "Its volume holds no file as large as that (FAT: 4 GB): use another one.",
     errno.ENOLCK: "Its volume knows no file locks (NFS without them): use another one.",
+    errno.EIO: "Its disk does not answer as it should: look into the system's log and at the "
+    "connection, then resume the job: what has come is kept.",
     errno.ENAMETOOLONG: "Its path is too long: move it up.",
 }
 
@@ -119,7 +121,7 @@ def disk_error(
     error: OSError, volume: Volume, name: str = CACHE_NAME, hint: str = CACHE_HINT
 ) -> MoshidError:
     """What a failed disk operation means to the user; ``name``: of the place, and what to check."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DiskFull(f"no room left on the volume of {name}: {error.strerror}")
     if error.errno in _GONE and not volume.present():
         return VolumeMissing(f"the volume that holds {name} is not there")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 
 from moshid.downloads import mounts, resting
@@ -22,7 +21,8 @@ from moshid.downloads.runner import JobRunner, Told
 from moshid.downloads.site import site_of
 from moshid.downloads.states import JobState
 from moshid.downloads.tally import Tally
-from moshid.errors import DownloadError, DownloadWaits, InternalError, MoshidError
+from moshid.downloads.volume import FULL
+from moshid.errors import DiskFull, DownloadError, DownloadWaits, InternalError, MoshidError
 from moshid.selection import FileSelector
 
 log = logging.getLogger(__name__)
@@ -68,13 +68,15 @@ class Work:
         async with self.line.turn(entry.job, most, lambda: self.entries.tell(entry)) as allowance:
             await mounts.look_again(engine)
             tally = await _open_tally(engine, entry.job.id)
-            with closing(tally):
+            try:
                 here = await site_of(engine, entry.row)
                 runner = self._runner(here, entry, profile, tally, allowance)
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(self.line.watch(allowance))
                     await runner.run()
                     watching.cancel()
+            finally:
+                await engine.counts.run(tally.close)
 
     async def _rest(self, engine: Engine, entry: Entry, error: MoshidError) -> bool:
         """Put the job to rest; False: it is only queued."""
@@ -104,10 +106,12 @@ class Work:
 
 
 async def _open_tally(engine: Engine, job_id: str) -> Tally:
-    """Raises DownloadError: MOSHID_HOME cannot be written."""
+    """Raises DiskFull, DownloadError: MOSHID_HOME cannot be written."""
     try:
-        return await engine.disk.run(Tally, engine.tallies / job_id)
+        return await engine.counts.run(Tally, engine.tallies / job_id, engine.counts.begin)
     except OSError as e:
+        if e.errno in FULL:
+            raise DiskFull(f"no room left on the volume of MOSHID_HOME: {e.strerror}") from e
         raise DownloadError(
             f"{engine.tallies} cannot be written: {e.strerror}",
             hint="Check the folder that MOSHID_HOME names: may it be written, is there room?",

@@ -30,6 +30,7 @@ async def bare_engine(folder: Path, blob: Blob) -> AsyncIterator[Engine]:
             disk=disk,
             lines=disk,
             hashes=disk,
+            counts=disk,
             ledger=ledger,
             shelf=cache,
             hub=CacheHub(cache),

@@ -48,7 +48,7 @@ SYSTEM: Final = frozenset({"fdatasync", "replace", "symlink"})
 """System calls that are steps, as ``os`` names them; ``execute`` is any SQLite statement."""
 
 WRITES: Final = frozenset({"pwrite", "pwritev"})
-WRITERS: Final = frozenset({"Partial.write", "Tally.count"})
+WRITERS: Final = frozenset({"Partial.write", "Tally._write"})
 """Who may write by position: the journal would miss what others write."""
 
 

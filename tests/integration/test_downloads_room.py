@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -241,3 +242,33 @@ def test_what_was_deleted_is_not_put_back_onto_a_volume_without_room(tiny_volume
     assert not put_back(partial)
     assert list(tiny_volume.iterdir()) == []
     partial.close()
+
+
+def use_up_names(volume: Path) -> None:
+    """Take all that is left of the files that the volume may hold."""
+    subprocess.run(["mount", "-o", "remount,nr_inodes=64", volume], check=True)
+    (volume / "others").mkdir()
+    with contextlib.suppress(OSError):
+        for number in range(64):
+            (volume / "others" / str(number)).touch()
+
+
+@pytest.mark.asyncio
+async def test_a_home_without_room_pauses_the_job_until_there_is(
+    tmp_path: Path, tiny_volume: Path
+) -> None:
+    folder, cache, bus = make_repo(tmp_path / "hub", SIZE), tmp_path / "cache", Bus()
+    async with (
+        DemoHub(tmp_path / "hub") as hub,
+        running(make_service(tiny_volume / "home", hub.endpoint, cache, bus=bus)) as service,
+    ):
+        use_up_names(tiny_volume)
+        full = asyncio.create_task(until(bus, paused_by("download.disk_full")))
+        job, _ = await service.start(REPO)
+        error = (await full).error
+        assert error is not None
+        assert "MOSHID_HOME" in error.message
+        for file in (tiny_volume / "others").iterdir():
+            file.unlink()
+        assert (await service.wait(job.id)).state is JobState.DONE
+    assert_in_cache(folder, cache, WEIGHTS)

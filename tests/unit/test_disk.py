@@ -160,6 +160,23 @@ async def test_a_cancelled_caller_waits_for_its_thread() -> None:
     pool.close()
 
 
+@pytest.mark.asyncio
+async def test_a_thread_that_the_system_refuses_is_not_missed() -> None:
+    pool, go, done = DiskPool(3), threading.Event(), list[int]()
+    threading.stack_size(1 << 50)
+    try:
+        with pytest.raises(RuntimeError):
+            threading.Thread(target=int).start()
+        works = [asyncio.create_task(pool.run(work)) for work in (go.wait, lambda: done.append(1))]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*works)
+    finally:
+        threading.stack_size(0)
+    assert done == [1]
+    pool.close()
+
+
 class Recording(Partial):
     """A partial file that notes when it is synced, and may fail to."""
 
@@ -221,5 +238,6 @@ def test_disk_errors_have_kinds(tmp_path: Path) -> None:
     assert type(disk_error(OSError(13, "denied"), there)) is DownloadError
     assert "FAT" in disk_error(OSError(errno.EFBIG, "large"), there).hint
     assert "locks" in disk_error(OSError(errno.ENOLCK, "none"), there).hint
+    assert "connection" in disk_error(OSError(errno.EIO, "broken"), there).hint
     assert nearest(tmp_path / "a" / "b") == tmp_path
     assert mount_point_of(Path("/")) == Path("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,4 +147,19 @@ def test_a_count_survives_what_happens_to_its_file(tmp_path: Path) -> None:
     tally.close()
     tally = Tally(tmp_path / "tally")
     assert tally.count == 8
+    tally.close()
+
+
+def test_a_count_is_taken_while_the_disk_stands_still(tmp_path: Path) -> None:
+    path, due = tmp_path / "tally", list[Callable[[], None]]()
+    tally = Tally(path, due.append)
+    for count in (7, 8, 9):
+        tally.count = count
+    assert (tally.count, path.read_bytes(), len(due)) == (9, bytes(8), 1)
+    due.pop()()
+    tally.count = 10
+    due.pop()()
+    tally.close()
+    tally = Tally(path)
+    assert tally.count == 10
     tally.close()
