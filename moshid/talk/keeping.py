@@ -17,7 +17,7 @@ from moshid.talk.transcript import Transcript
 log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 3.0
-"""As long as the audio process waits for a recording's disk."""
+"""As long as an end may take that nobody wonders at."""
 
 
 class Keeping:
