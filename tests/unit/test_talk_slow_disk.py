@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from moshid import daemon
+from moshid.errors import BadAudioFile, InvalidParams
 from moshid.events import Bus
+from moshid.talk.joining import check_files
 from moshid.talk.request import TalkRequest
 from tests.fakes.talk_parts import FakeParts, talking
 
@@ -41,3 +44,29 @@ async def test_a_disk_that_stands_still_holds_up_no_end_and_loses_no_word(tmp_pa
         asyncio.get_running_loop().call_later(0.01, goes.set)  # while the daemon stops
     (kept,) = (tmp_path / "transcripts").iterdir()
     assert '" hello"' in kept.read_text()
+
+
+async def test_files_on_a_disk_that_says_nothing_hold_up_nobody_and_are_named(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.wav"
+    request = TalkRequest(in_file=str(path), out_file=str(tmp_path / "." / "a.wav"))
+    request.check()  # on the event loop: it may not look whether they are one
+    with pytest.raises(InvalidParams, match="same file"):
+        await check_files(request)
+    goes = stand_still()
+    with pytest.raises(BadAudioFile, match=r"says nothing of .*a\.wav") as caught:
+        await check_files(request, limit_s=0.01)
+    assert "another disk" in caught.value.hint
+    goes.set()
+
+
+async def test_threads_that_wait_for_a_disk_hold_up_no_end_of_the_daemon() -> None:
+    goes = threading.Event()
+    threads = ThreadPoolExecutor(2)
+    waiting = threads.submit(goes.wait, TIMEOUT_S)
+    daemon.leave(threads, limit_s=0.01)
+    assert not waiting.done()
+    goes.set()
+    daemon.leave(threads, limit_s=TIMEOUT_S)
+    assert waiting.done()
