@@ -13,8 +13,10 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from moshid import __version__, home, logs
@@ -47,6 +49,9 @@ over the steps of an answer: with 24 connections at disk speed its p99 was 35 ms
 
 DESCRIPTORS: Final = 4096
 """As many open files are asked for: macOS gives 256, which clients and downloads could use up."""
+
+THREADS_S_MAX: Final = 4.0
+"""At the end, for threads whose work nobody waits for any more."""
 
 Part = tuple[str, Callable[..., Awaitable[None]]]
 
@@ -194,7 +199,20 @@ async def _main(settings: Settings, recent: logs.RecentLog) -> None:
 
     daemon.bus.provide_snapshot("log", lambda: {"lines": list(recent.recent)})
     recent.listener = publish
-    await daemon.run()
+    threads = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(threads)
+    try:
+        await daemon.run()
+    finally:
+        leave(threads)
+        loop.set_default_executor(ThreadPoolExecutor(1))  # which asyncio waits for, without a bound
+
+
+def leave(threads: ThreadPoolExecutor, limit_s: float = THREADS_S_MAX) -> None:
+    """Wait for what they are at, but not for a disk that stands still."""
+    ending = threading.Thread(target=threads.shutdown, daemon=True)
+    ending.start()
+    ending.join(limit_s)
 
 
 def _first(group: BaseExceptionGroup[MoshidError]) -> MoshidError:

@@ -22,6 +22,8 @@ from moshid.model.states import RESIDENT, State
 
 log = logging.getLogger(__name__)
 
+LOOK_S_MAX: Final = 2.0
+
 UNDER_WAY: Final = ACTIVE | {JobState.QUEUED}
 """States of a job that goes on by itself."""
 
@@ -30,12 +32,21 @@ class Whereabouts:
     """A part of the daemon."""
 
     def __init__(
-        self, default_model: str, bus: Bus, downloads: DownloadService, model: ModelService
+        self,
+        default_model: str,
+        bus: Bus,
+        downloads: DownloadService,
+        model: ModelService,
+        *,
+        patience_s: float = LOOK_S_MAX,
     ) -> None:
+        """``patience_s``: how long one who asks waits for the disk."""
         self._default_model = default_model
         self._bus = bus
         self._downloads = downloads
         self._model = model
+        self._patience_s = patience_s
+        self._looking: asyncio.Task[None] | None = None
 
     async def run(self, *, started: asyncio.Event) -> None:
         """Watch until cancelled."""
@@ -62,12 +73,32 @@ class Whereabouts:
             log.exception("where the model is cannot be told")
 
     async def look(self) -> None:
-        """Have the status say what is so."""
+        """Have the status say what is so; or what was, where the disk does not say it in time. One
+        thread at a time waits for a disk, however many ask."""
         if self._holds():
             return
+        try:
+            async with asyncio.timeout(self._patience_s):
+                before = self._looking
+                if before is not None:
+                    await asyncio.wait({before})
+                if self._looking is before:  # else somebody has begun one meanwhile
+                    self._looking = asyncio.create_task(self._look())
+                looking = self._looking
+                assert looking is not None
+                await asyncio.wait({looking})
+                looking.result()
+        except TimeoutError:
+            log.warning("where the model is cannot be told: the disk stands still")
+
+    async def _look(self) -> None:
         name = self._model.about or self._default_model
-        repos = {job.repo for job in self._downloads.list() if job.state in UNDER_WAY}
-        state = await asyncio.to_thread(of, name, self._downloads.on_disk, repos)
+        try:
+            repos = {job.repo for job in self._downloads.list() if job.state in UNDER_WAY}
+            state = await asyncio.to_thread(of, name, self._downloads.on_disk, repos)
+        except OSError as e:
+            log.warning("where the model is cannot be told: %s", e)
+            return
         if not self._holds():
             self._model.note_disk(state)
 

@@ -130,8 +130,10 @@ class TalkView:
         ]
         lines += sound_check.lines(status.get("verdict"))
         if recording := status.get("recording"):
-            seconds = f"{recording.get('seconds') or 0:.1f} s"
-            lines.append(f"recording: {_recording_file(status)} ({seconds})")
+            facts = f"{recording.get('seconds') or 0:.1f} s"
+            if lost := recording.get("lost_frames"):
+                facts += f", {render.count(lost, 'frame')} missing: the disk was too slow"
+            lines.append(f"recording: {_recording_file(status)} ({facts})")
         if status.get("transcript_file"):
             lines.append(f"transcript: {status['transcript_file']}")
         return "\n".join(lines)

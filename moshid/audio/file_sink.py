@@ -104,7 +104,7 @@ class FileSink:
             elif self._fd >= 0:
                 os.close(self._fd)
         except OSError as e:
-            raise _unwritable(self._path, e) from e
+            raise unwritable(self._path, e) from e
         finally:
             self._fd = -1
             self._remove_unused()
@@ -115,7 +115,7 @@ class FileSink:
             writer = open_writer(self._fd, self._path, self._form)
         except OSError as e:
             self._fd = -1
-            raise _unwritable(self._path, e) from e
+            raise unwritable(self._path, e) from e
         self._writer = writer if self._may_wait else WriteBehind(writer)
         return self._writer
 
@@ -123,7 +123,7 @@ class FileSink:
         try:
             writer.write(pcm)
         except OSError as e:
-            raise _unwritable(self._path, e) from e
+            raise unwritable(self._path, e) from e
         self._written += len(pcm)
 
     def _remove_unused(self) -> None:
@@ -173,12 +173,15 @@ def _open(path: str) -> tuple[int, bool]:
         if isinstance(e, FileNotFoundError | NotADirectoryError) and not os.path.isdir(folder):
             missing = f"there is no folder {folder} to write {name} in"
             raise BadAudioFile(missing, hint=OUT_FILE) from e
-        raise _unwritable(path, e) from e
+        raise unwritable(path, e) from e
     except ValueError as e:
         raise BadAudioFile(f"{path!r} is no path: {e}", hint=OUT_FILE) from e
 
 
-def _unwritable(path: str, error: OSError) -> BadAudioFile:
+def unwritable(path: str, error: OSError) -> BadAudioFile:
+    """What is told of a file that the system does not take."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     hint = "Make room, or give --out a file on another disk." if full else OUT_FILE
+    if error.errno == errno.ETIMEDOUT:
+        hint = "Is it asleep, or on a network that is away? Give --out a file on another disk."
     return BadAudioFile(f"{path} cannot be written: {error.strerror}", hint=hint)

@@ -123,6 +123,7 @@ class FileSource:
         """
         self._path = path
         self._file, self._links = _open_to_read(path)
+        self._found = _stat(path)
         self._facts = _facts(path, self._file, is_whole=not self._links)
         self._resample = Resampler(self._file.samplerate, SAMPLE_RATE, live=False)
         self.lossless = fast
@@ -194,6 +195,8 @@ class FileSource:
             block = self._file.read_on()
         except _ERRORS as e:
             raise BadAudioFile(f"{self._path} cannot be read on: {e}") from e
+        if len(block) == 0:
+            self._see_that_it_was_all()
         mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
         mono = np.clip(np.nan_to_num(mono, posinf=0.0, neginf=0.0), -PEAK, PEAK)
         pcm = self._resample.feed(mono, last=len(block) == 0)
@@ -204,6 +207,11 @@ class FileSource:
         self._read_all = self.cut_short or (len(block) == 0 and not self._open_next())
         self._ready.append(pcm)
         self._ready_samples += len(pcm)
+
+    def _see_that_it_was_all(self) -> None:
+        now, then = _stat(self._path), self._found
+        if now and then and os.path.samestat(now, then) and now.st_size < then.st_size:
+            raise BadAudioFile(f"{self._path} was cut short while it was heard")
 
     def _open_next(self) -> bool:
         """The next link of an Ogg, with a rate and channels of its own; False without one."""
@@ -217,6 +225,12 @@ class FileSource:
         _check_rate(self._path, self._file)
         self._resample = Resampler(self._file.samplerate, SAMPLE_RATE, live=False)
         return True
+
+
+def _stat(path: str) -> os.stat_result | None:
+    with suppress(OSError):  # it was deleted, and is read on all the same
+        return os.stat(path)
+    return None
 
 
 def _facts(path: str, file: _ReadOn, *, is_whole: bool) -> dict[str, Any]:

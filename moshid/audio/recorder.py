@@ -1,7 +1,7 @@
 """Records a talk: user left, Moshi right, one WAV. Owns the thread that writes and its limits.
 
 The audio thread only mixes and queues; a thread writes. The queue is bounded: when the disk is too
-slow for ten seconds, silence takes the place of what does not fit, and it is counted. When the file
+slow for a minute, silence takes the place of what does not fit, and it is counted. When the file
 is as long as it may be, or the disk is nearly full, recording stops, and the talk goes on.
 """
 
@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -28,12 +29,14 @@ from moshid.errors import RecordingFailed
 
 log = logging.getLogger(__name__)
 
-QUEUE_PIECES_MAX: Final = 125
-"""Ten seconds, a frame a piece."""
+QUEUE_PIECES_MAX: Final = 750
+"""A minute, a frame a piece."""
 
 SETTLE_S: Final = 1.0
 SYNC_S: Final = 5.0
-CLOSE_S_MAX: Final = 3.0
+WAIT_S_MAX: Final = 3.0
+CLOSE_S_MAX: Final = 2.0
+"""Beside that of ``write_behind``; together less than the daemon waits for a talk's end."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Reason = Literal["limit", "disk_full", "failed"]
 
@@ -49,6 +52,7 @@ class Recorder:
         may_wait: bool,
         first_frame: int = 0,
         make: Callable[[Path], WavWriter] = WavWriter,
+        pieces_max: int = QUEUE_PIECES_MAX,
     ) -> None:
         """Make folder and file.
 
@@ -59,6 +63,7 @@ class Recorder:
                 process takes over from another, whose file is gone on with.
             may_wait: whether the caller may be kept waiting by a slow disk (files, not devices).
             make: opens the file.
+            pieces_max: as many wait for the disk.
 
         Raises:
             RecordingFailed: the folder cannot be made or written, or the disk is full.
@@ -80,7 +85,7 @@ class Recorder:
         self.reason: Reason | None = None
         """Why it stopped before the talk's end."""
         self._told: Reason | None = None
-        self._queue: queue.Queue[tuple[int, Stereo] | None] = queue.Queue(QUEUE_PIECES_MAX)
+        self._queue: queue.Queue[tuple[int, Stereo] | None] = queue.Queue(pieces_max)
         self._thread = threading.Thread(target=self._write_all, name="recorder", daemon=True)
         self._thread.start()
 
@@ -119,13 +124,16 @@ class Recorder:
         }
 
     def close(self, patience_s: float = CLOSE_S_MAX) -> dict[str, Any]:
-        """Write what is left and finish the file; the last status. A disk that hangs is left."""
+        """Write what is left and finish the file; the last status. A disk that hangs is left, and
+        what it has not taken by then counts as lost."""
         self._queue_all(self._mixer.rest())
-        try:
+        with suppress(queue.Full):
             self._queue.put(None, timeout=patience_s)
             self._thread.join(patience_s)
-        except queue.Full:
+        if self._thread.is_alive():
             log.error("the disk takes no more of the recording %s", self._path.name)
+            self.lost_frames += self._queue.qsize()
+            self.reason = self.reason or "failed"
         return self.status()
 
     def _put(self, side: int, pcm: Samples, position: int) -> None:
@@ -139,7 +147,7 @@ class Recorder:
                 continue
             filled = (self._silent_samples, piece)
             try:
-                self._queue.put(filled, block=self._may_wait, timeout=CLOSE_S_MAX)
+                self._queue.put(filled, block=self._may_wait, timeout=WAIT_S_MAX)
                 self._silent_samples = 0
             except queue.Full:
                 self._silent_samples += len(piece)

@@ -3,8 +3,10 @@ thread and what waits for it."""
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,9 @@ from moshid.audio.ring import Samples
 PIECES_MAX: Final = 750
 """A minute, a frame a piece; then whoever writes waits, as for the disk itself."""
 
+CLOSE_S_MAX: Final = 1.5
+"""The daemon waits 4 s for the end of a talk, in which a recording may be waited for, too."""
+
 
 class WriteBehind:
     """A writer that hands all to another. What the system says is raised with the next piece, or at
@@ -23,7 +28,7 @@ class WriteBehind:
     def __init__(self, writer: Writer, pieces_max: int = PIECES_MAX) -> None:
         self._writer = writer
         self._error: OSError | None = None
-        self._told = False
+        self._told = self._left = False
         self._queue: queue.Queue[Samples | None] = queue.Queue(pieces_max)
         self._thread = threading.Thread(target=self._write_all, name="out-file", daemon=True)
         self._thread.start()
@@ -37,15 +42,21 @@ class WriteBehind:
         self._tell()
         self._queue.put(np.array(pcm, dtype=np.float32))
 
-    def close(self) -> None:
-        """Wait until all is written, and finish the file. Safe to call twice.
+    def close(self, patience_s: float = CLOSE_S_MAX) -> None:
+        """Wait until all is written, and finish the file; a disk that hangs is left, with what it
+        has not taken. Safe to call twice.
 
         Raises:
-            OSError: what the system said of a piece or the end, if that was not raised yet.
+            OSError: what the system said of a piece or the end, or that the disk hangs, if that was
+                not raised yet.
         """
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        if self._thread.is_alive() and not self._left:
+            with suppress(queue.Full):
+                self._queue.put(None, timeout=patience_s)
+                self._thread.join(patience_s)
+            self._left = self._thread.is_alive()
+            if self._left and not self._told:
+                self._error = OSError(errno.ETIMEDOUT, "the disk stands still, and its end is lost")
         if not self._told:
             self._tell()
 

@@ -10,13 +10,18 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from moshid.errors import BadAudioFile
 from moshid.model.files import CheckpointPaths
 from moshid.model.states import State
 from moshid.settings import Settings
 from moshid.talk.ports import AudioPort, LibraryPort, ModelPort
+from moshid.talk.request import TalkRequest
 from moshid.talk.session import Talk, facts
+
+FILES_S_MAX: Final = 10.0
+"""A drive that spins up takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Joining:
             MoshidError: whatever kept it from that.
         """
         request = talk.request
-        await asyncio.to_thread(request.check_files)
+        await check_files(request)
         if request.engine == "echo":
             await self._sound(talk, None, None)
             return
@@ -140,3 +145,20 @@ class Joining:
             on_restarted=lambda: talk.inbox.put_nowait(("restarted", None)),
             on_failed=lambda error: talk.inbox.put_nowait(("failed", error)),
         )
+
+
+async def check_files(request: TalkRequest, limit_s: float = FILES_S_MAX) -> None:
+    """As ``TalkRequest.check_files``, off the event loop.
+
+    Raises:
+        InvalidParams, BadAudioFile: as there; or the disk says nothing at all.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            await asyncio.to_thread(request.check_files)
+    except TimeoutError as e:
+        files = " or ".join(filter(None, (request.in_file, request.out_file)))
+        raise BadAudioFile(
+            f"the disk says nothing of {files} for {limit_s:g} s",
+            hint="Is it asleep, or on a network that is away? Give a file on another disk.",
+        ) from e

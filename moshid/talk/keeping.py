@@ -6,12 +6,18 @@ Owns when each begins and ends; both write off the event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from moshid.settings import Settings
 from moshid.talk.recording import Recording
 from moshid.talk.transcript import Transcript
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 3.0
+"""As long as an end may take that nobody wonders at."""
 
 
 class Keeping:
@@ -62,3 +68,25 @@ class Keeping:
         """The talk is over; see ``Recording.close``."""
         if self._recording is not None:
             await self._recording.close(status, cut_off=cut_off)
+
+
+class Finishing:
+    """What is kept of talks that are over, while a disk that stands still holds it up."""
+
+    def __init__(self, patience_s: float) -> None:
+        """``patience_s``: how long the end of a talk waits for it."""
+        self._patience_s = patience_s
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def wait_for(self, keeping: asyncio.Task[None]) -> None:
+        """Wait for it, and no longer than patience has it: then it goes on by itself."""
+        await asyncio.wait({keeping}, timeout=self._patience_s)
+        if not keeping.done():
+            log.warning("the disk stands still: what is kept of the talk is finished later")
+            self._late.add(keeping)
+            keeping.add_done_callback(self._late.discard)
+
+    async def rest(self) -> None:
+        """Wait for all that goes on by itself."""
+        if self._late:
+            await asyncio.wait(self._late)

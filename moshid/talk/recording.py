@@ -136,7 +136,8 @@ class Recording:
         self._write_cues(self._captions.finish())
         if cut_off:
             _mend(self._base)
-        self._note.unlink(missing_ok=True)
+        if (status.get("recording") or {}).get("reason") != "failed":  # its end may yet be mended
+            self._note.unlink(missing_ok=True)
 
 
 async def mend_all(settings: Settings) -> int:

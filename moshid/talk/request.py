@@ -66,7 +66,7 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     detach: bool = False
 
     def check(self) -> None:
-        """What types alone cannot say.
+        """What types alone cannot say. Looks at no disk.
 
         Raises:
             InvalidParams: a relative path, a duration that is none, or options that exclude each
@@ -83,8 +83,6 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             raise InvalidParams("in_file and input exclude each other: one source of sound only")
         if self.out_file is not None and self.output is not None:
             raise InvalidParams("out_file and output exclude each other: one sink of sound only")
-        if _are_one(self.in_file, self.out_file):
-            raise InvalidParams("in_file and out_file are the same file: it would be lost")
         if self.fast and (self.in_file is None or self.out_file is None):
             raise InvalidParams("fast needs both in_file and out_file: devices run in real time")
 
@@ -92,9 +90,12 @@ class TalkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """What would only be found missing once the model is loaded. Blocking.
 
         Raises:
+            InvalidParams: in_file and out_file are one file.
             BadAudioFile: there is no in_file, or no folder for out_file, or out_file is one; or
                 they are open files of ours.
         """
+        if _are_one(self.in_file, self.out_file):
+            raise InvalidParams("in_file and out_file are the same file: it would be lost")
         for path in (self.in_file, self.out_file):
             if path is not None and _is_descriptor(path):
                 raise BadAudioFile(

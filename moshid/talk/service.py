@@ -22,7 +22,7 @@ from moshid.events import Bus
 from moshid.settings import Settings
 from moshid.talk import recording
 from moshid.talk.joining import Joining, Told
-from moshid.talk.keeping import Keeping
+from moshid.talk.keeping import PATIENCE_S, Finishing, Keeping
 from moshid.talk.ports import AudioPort, LibraryPort, ModelPort
 from moshid.talk.request import TalkRequest
 from moshid.talk.session import Talk, describe, idle_status
@@ -42,7 +42,10 @@ class TalkService:
         library: LibraryPort,
         model: ModelPort,
         audio: AudioPort,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        """``patience_s``: as ``Finishing``."""
         self._settings = settings
         self._bus = bus
         self._model = model
@@ -50,6 +53,7 @@ class TalkService:
         told = Told(self._from_audio, self._from_model_text)
         self._joining = Joining(settings, library, model, audio, told)
         self._talk: Talk | None = None
+        self._finishing = Finishing(patience_s)
         self._last_trace: dict[str, Any] = {"session": None, "spans": []}
         self._group: asyncio.TaskGroup
         bus.provide_snapshot("talk", lambda: {"status": self.status()})
@@ -66,6 +70,7 @@ class TalkService:
                 if self._talk is not None:
                     self._ask_to_stop(self._talk, "daemon_stopping")
                     await self._talk.finished.wait()
+                await self._finishing.rest()
 
     def status(self) -> dict[str, Any]:
         """The contract's talk status; of no session when there is none."""
@@ -239,11 +244,8 @@ class TalkService:
         except MoshidError as e:
             log.warning("talk %s could not give the model back: %s", talk.session, e)
             talk.error = talk.error or e
-        talk.kept.finish()
-        await writing
         final = TalkState.FAILED if talk.error else TalkState.STOPPED
-        cut_off = isinstance(talk.error, AudioWorkerDied)
-        await talk.kept.close(describe(talk) | {"state": final.value}, cut_off=cut_off)
+        await self._finishing.wait_for(self._group.create_task(_keep(talk, writing, final)))
         self._enter(talk, final)
         self._talk = None
         if not talk.started.done():
@@ -285,3 +287,11 @@ class TalkService:
                 self._tell(talk, event="recording", **data)
             case _:
                 self._bus.publish("talk", {"session": talk.session, "event": event, **data})
+
+
+async def _keep(talk: Talk, writing: asyncio.Task[None], final: TalkState) -> None:
+    """Finish what is kept of a talk that is over."""
+    talk.kept.finish()
+    await writing
+    cut_off = isinstance(talk.error, AudioWorkerDied)
+    await talk.kept.close(describe(talk) | {"state": final.value}, cut_off=cut_off)

@@ -16,6 +16,7 @@ from moshid.errors import MoshidError
 from moshid.events import Bus, Subscription
 from moshid.model.files import CheckpointPaths
 from moshid.settings import Settings
+from moshid.talk.keeping import PATIENCE_S
 from moshid.talk.service import TalkService
 
 PATHS = CheckpointPaths(
@@ -168,11 +169,13 @@ class FakeParts:
 
 
 @asynccontextmanager
-async def talking(folder: Path, parts: FakeParts, bus: Bus) -> AsyncIterator[TalkService]:
+async def talking(
+    folder: Path, parts: FakeParts, bus: Bus, *, patience_s: float = PATIENCE_S
+) -> AsyncIterator[TalkService]:
     """A talk service at work; at the end it is stopped and has to leave no socket open."""
     settings = Settings(home=folder, socket=folder / "s", talk_keep_transcripts=2)
     home.prepare(settings)
-    service = TalkService(settings, bus, parts, parts, parts)
+    service = TalkService(settings, bus, parts, parts, parts, patience_s=patience_s)
     started = asyncio.Event()
     task = asyncio.create_task(service.run(started=started))
     await started.wait()

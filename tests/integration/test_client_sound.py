@@ -178,6 +178,18 @@ def test_a_recording_is_said_aloud_and_its_end_too(daemon: FakeDaemon) -> None:
     assert "recording: /r/d-t-1.wav (1.0 s)\n" in done.stderr
 
 
+def test_what_a_recording_lacks_is_said_at_its_end(daemon: FakeDaemon) -> None:
+    lacking = RECORDING | {"lost_frames": 31}
+    talks(
+        daemon,
+        status("listening", recording=RECORDING),
+        {"state": "stopped", "status": status("stopped", recording=lacking)},
+    )
+    done = run_client(daemon.path.parent, "talk", "--record", "/r")
+    said = "recording: /r/d-t-1.wav (1.0 s, 31 frames missing: the disk was too slow)\n"
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize(
     ("recording", "shown"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 import wave
 from contextlib import suppress
@@ -87,6 +88,29 @@ def test_seconds_cut_the_sound_and_the_tail_follows(tmp_path: Path) -> None:
     assert len(pcm) == (10 + 3) * FRAME_SAMPLES
     assert level_dbfs(pcm[9 * FRAME_SAMPLES : 10 * FRAME_SAMPLES]) > -10
     assert not pcm[10 * FRAME_SAMPLES :].any()
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_a_file_that_is_cut_short_while_it_is_heard_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, tone(SAMPLE_RATE, 60.0), SAMPLE_RATE)
+    source = FileSource(str(path), fast=True, tail_frames=0, seconds=None)
+    os.truncate(path, 2 * path.stat().st_size // 3)
+    with pytest.raises(BadAudioFile, match=r"cut short|cannot be read on"):
+        read_all(source)
+    source.close()
+
+
+def test_a_file_that_is_replaced_or_deleted_is_heard_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    for change in (path.unlink, lambda: path.write_bytes(b"")):
+        soundfile.write(path, tone(SAMPLE_RATE, 4.0), SAMPLE_RATE)
+        source = FileSource(str(path), fast=True, tail_frames=0, seconds=None)
+        path.rename(tmp_path / "old.wav")
+        path.touch()
+        change()
+        assert len(read_all(source)) == 50 * FRAME_SAMPLES
+        source.close()
 
 
 def test_an_empty_file_is_only_its_tail(tmp_path: Path) -> None:

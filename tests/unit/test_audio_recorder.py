@@ -309,22 +309,41 @@ def test_folders_are_made_and_what_is_none_is_refused(tmp_path: Path) -> None:
         Recorder(to(Path("/proc/none")), by_position=True, may_wait=True)
 
 
+class Hanging(FaultyWriter):
+    """Takes the first second, and then nothing until ``goes_on`` is set; one for each test."""
+
+
+def hanging(tmp_path: Path, pieces_max: int) -> tuple[Recorder, threading.Event]:
+    goes = threading.Event()
+    make = type("OneHanging", (Hanging,), {"goes_on": goes})
+    return Recorder(
+        to(tmp_path), by_position=True, may_wait=False, make=make, pieces_max=pieces_max
+    ), goes
+
+
 def test_a_disk_that_hangs_costs_the_recording_frames_and_never_the_caller(
     tmp_path: Path,
 ) -> None:
-    class Hanging(FaultyWriter):
-        goes_on = threading.Event()
-
-    recorder = Recorder(to(tmp_path), by_position=True, may_wait=False, make=Hanging)
+    recorder, goes = hanging(tmp_path, 125)
     record(recorder, 400)
-    assert recorder.lost_frames > 100
+    assert 100 < recorder.lost_frames < 300
     status = recorder.close(patience_s=0.01)
-    assert status["lost_frames"] == recorder.lost_frames
-    Hanging.goes_on.set()
+    assert status["lost_frames"] == recorder.lost_frames > 350, "nor did it take what waited"
+    assert (status["state"], status["reason"]) == ("stopped", "failed")
+    goes.set()
+
+
+def test_a_disk_that_hangs_for_a_minute_costs_nothing(tmp_path: Path) -> None:
+    recorder, goes = hanging(tmp_path, QUEUE_PIECES_MAX)
+    record(recorder, 760)
+    assert recorder.lost_frames == 0
+    goes.set()
+    status = recorder.close(patience_s=60.0)
+    assert (status["state"], status["lost_frames"]) == ("on", 0)
 
 
 def test_what_did_not_fit_becomes_silence_and_the_rest_keeps_its_place(tmp_path: Path) -> None:
-    class Hanging(wav.WavWriter):
+    class Stuck(wav.WavWriter):
         hangs, goes_on, drained = threading.Event(), threading.Event(), threading.Event()
         pieces = 0
 
@@ -334,16 +353,16 @@ def test_what_did_not_fit_becomes_silence_and_the_rest_keeps_its_place(tmp_path:
                 self.hangs.set()
                 self.goes_on.wait()
             super().write(data)
-            if self.pieces == QUEUE_PIECES_MAX + 1:
+            if self.pieces == 126:
                 self.drained.set()
 
-    recorder = Recorder(to(tmp_path), by_position=True, may_wait=False, make=Hanging)
+    recorder = Recorder(to(tmp_path), by_position=True, may_wait=False, make=Stuck, pieces_max=125)
     record(recorder, 50)
-    assert Hanging.hangs.wait(30)
+    assert Stuck.hangs.wait(30)
     record(recorder, 250, first=50)
     assert recorder.lost_frames > 100
-    Hanging.goes_on.set()
-    assert Hanging.drained.wait(30)
+    Stuck.goes_on.set()
+    assert Stuck.drained.wait(30)
     record(recorder, 50, first=300)
     recorder.close()
     pcm, _ = data_of(tmp_path / "r.wav")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshid.audio.file_sink import FileSink
+from moshid.audio.file_sink import FileSink, unwritable
 from moshid.audio.frames import FRAME_SAMPLES
 from moshid.audio.ring import Samples
 from moshid.audio.write_behind import PIECES_MAX, WriteBehind
@@ -100,6 +100,16 @@ def test_a_full_disk_is_told_at_the_end_at_the_latest() -> None:
     writer.close()
 
 
+def test_a_disk_that_hangs_at_the_end_is_left_and_told_once() -> None:
+    disk = Disk()
+    writer = WriteBehind(disk, 4)
+    write_all(writer, 4)
+    with pytest.raises(OSError, match="the disk stands still"):
+        writer.close(patience_s=0.01)
+    writer.close(patience_s=0.01)
+    disk.goes.set()
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".opus"])
 def test_a_file_is_the_same_written_behind(tmp_path: Path, suffix: str) -> None:
     files = []
@@ -126,3 +136,10 @@ def test_a_disk_that_fills_up_behind_is_told(tmp_path: Path) -> None:
     with room_for(20_000), pytest.raises(BadAudioFile, match="written: File too large"):
         play_all()
     sink.close()
+
+
+def test_a_disk_that_hangs_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = str(tmp_path / "out.wav")
+    error = unwritable(path, OSError(errno.ETIMEDOUT, "the disk stands still"))
+    assert error.message == f"{path} cannot be written: the disk stands still"
+    assert "another disk" in error.hint

@@ -231,6 +231,18 @@ async def test_a_talk_that_is_recorded(
 
 
 @pytest.mark.asyncio
+async def test_what_a_hanging_disk_did_not_take_is_mended_at_the_next_start(
+    tmp_path: Path, settings: Settings
+) -> None:
+    recording, path = await begun(tmp_path / "r", settings)
+    await recording.close({"recording": {"state": "stopped", "reason": "failed"}}, cut_off=False)
+    assert await mend_all(settings) == 1
+    assert len(path.read_bytes()) == 44 + 4 * 1920 * 25
+    assert wav.mend(path) == 2.0
+    assert list(settings.recordings.iterdir()) == []
+
+
+@pytest.mark.asyncio
 async def test_a_talk_that_cannot_be_recorded_leaves_no_note(
     tmp_path: Path, talk: tuple[TalkService, FakeParts, Bus]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.fakes import small_models
 
 Q4 = "kyutai/moshiko-mlx-q4"
 BF16 = "kyutai/moshiko-mlx-bf16"
+TIMEOUT_S = 60.0
 FILES = ("model.q4.safetensors", V0_1_TOKENIZER, V0_1_CODEC)
 
 NAMED_BY_CONFIG = ("tokenizer_spm_small.model", "codec.safetensors")
@@ -76,6 +78,9 @@ class Downloads(DownloadService):
         self.jobs: dict[str, Job] = {}
         self.files: dict[str, Path] = {}
         self.fault: Exception | None = None
+        self.goes = threading.Event()
+        self.goes.set()
+        self.looks = 0
 
     def list(self) -> list[Job]:
         if self.fault is not None:
@@ -83,6 +88,8 @@ class Downloads(DownloadService):
         return [*self.jobs.values()]
 
     def on_disk(self, repo: str, _revision: str = "main") -> dict[str, Path]:
+        self.looks += repo == Q4
+        assert self.goes.wait(TIMEOUT_S)
         return self.files if repo == Q4 else {}
 
     def tell(self, repo: str, state: JobState) -> None:
@@ -145,3 +152,29 @@ async def test_a_fault_there_does_not_end_the_daemon(tmp_path: Path) -> None:
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_stands_still_holds_up_no_status_and_one_thread(tmp_path: Path) -> None:
+    settings, bus = Settings(home=tmp_path, socket=tmp_path / "s"), Bus()
+    downloads, model = Downloads(settings, bus), ModelService(settings, bus)
+    part = Whereabouts("moshiko", bus, downloads, model, patience_s=0.01)
+    await part.look()
+    downloads.goes.clear()
+    downloads.looks = 0
+    for _ in range(10):
+        await part.look()
+    assert downloads.looks <= 1
+    assert model.status()["state"] == "absent", "as it was"
+    downloads.files = dict(shelf(tmp_path, *FILES))
+    downloads.goes.set()
+    while model.status()["state"] != "unloaded":
+        await part.look()
+
+
+@pytest.mark.asyncio
+async def test_a_faulty_disk_is_no_fault_of_who_asks(tmp_path: Path) -> None:
+    settings, bus = Settings(home=tmp_path, socket=tmp_path / "s"), Bus()
+    downloads, model = Downloads(settings, bus), ModelService(settings, bus)
+    downloads.fault = OSError(errno.EIO, "Input/output error")
+    await Whereabouts("moshiko", bus, downloads, model).look()
