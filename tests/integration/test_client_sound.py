@@ -247,7 +247,7 @@ class Terminal:
         os.write(self.master, keys)
 
     def ends(self) -> int:
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         assert termios.tcgetattr(self._slave) == self.mode, "the terminal is as it was"
         os.close(self._slave)
         os.close(self.master)
