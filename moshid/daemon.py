@@ -36,6 +36,7 @@ from moshid.rpc.methods import all_methods
 from moshid.rpc.server import RpcServer
 from moshid.settings import Settings
 from moshid.talk.service import TalkService
+from moshid.threads import Threads
 from moshid.whereabouts import Whereabouts
 
 log = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ async def _main(settings: Settings, recent: logs.RecentLog) -> None:
 
     daemon.bus.provide_snapshot("log", lambda: {"lines": list(recent.recent)})
     recent.listener = publish
-    threads = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    threads = Threads(thread_name_prefix="asyncio")
     loop.set_default_executor(threads)
     try:
         await daemon.run()

@@ -10,7 +10,6 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -56,6 +55,7 @@ from moshid.errors import (
     MoshidError,
 )
 from moshid.setting_values import absolute
+from moshid.threads import Threads
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class HfHub:
 
     def __init__(self, place: HubPlace) -> None:
         self._place = place
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
+        self._threads = Threads(THREADS, thread_name_prefix="hub")
         self._refusals = Refusals()
         pass_over_interim_answers()
         have_requests_trust_them()

@@ -173,8 +173,12 @@ async def test_a_disk_that_stands_still_holds_up_no_status_and_one_thread(tmp_pa
 
 
 @pytest.mark.asyncio
-async def test_a_faulty_disk_is_no_fault_of_who_asks(tmp_path: Path) -> None:
+async def test_a_faulty_disk_is_no_fault_of_who_asks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings, bus = Settings(home=tmp_path, socket=tmp_path / "s"), Bus()
     downloads, model = Downloads(settings, bus), ModelService(settings, bus)
     downloads.fault = OSError(errno.EIO, "Input/output error")
     await Whereabouts("moshiko", bus, downloads, model).look()
+    assert model.status()["state"] == "absent", "as it was"
+    assert "cannot be told: [Errno 5] Input/output error" in caplog.text
